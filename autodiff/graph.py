@@ -1,0 +1,160 @@
+"""Graph: what lies below an output, as ordered nodes and edges with names, and the adjoints over it.
+
+Everything here reads the graph and changes nothing in it: neither a grad nor a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autodiff.notation import Expression, formula, operation
+from autodiff.pictures import draw
+from autodiff.pictures.dot import to_dot, to_graphviz
+from autodiff.value import NO_GRAD, Value, order
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edge:
+    """One use of a parent by a child, with the local derivative d(child)/d(parent) of that use alone."""
+
+    parent: Value
+    child: Value
+    local: float
+    position: int  # which operand of the child it is: x * x has an edge at 0 and one at 1
+
+
+class Graph:
+    """The nodes and edges below an output.
+
+    nodes: every ancestor of output and output itself, parents before children. edges: by child in that order, then
+    by operand; two for x * x. Numbers are those of the moment: grads are read when asked for.
+
+    >>> x = Value(3.0, name="x")
+    >>> y = x * x + 1.0
+    >>> y.name = "y"
+    >>> g = Graph(y)
+    >>> [g.label(node) for node in g.nodes]
+    ['x', 'x · x', 'y']
+    >>> [(g.label(e.parent), g.label(e.child), e.local) for e in g.edges]
+    [('x', 'x · x', 3.0), ('x', 'x · x', 3.0), ('x · x', 'y', 1.0)]
+    """
+
+    def __init__(self, output: Value) -> None:
+        self.output = checked_node(output, "Graph")
+        self.nodes: tuple[Value, ...] = tuple(reversed(order(output)))
+        self.edges: tuple[Edge, ...] = tuple(
+            Edge(parent, node, local, position)
+            for node in self.nodes
+            for position, (parent, local) in enumerate(node.edges())
+        )
+        self._number = {node: number for number, node in enumerate(self.nodes)}
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __repr__(self) -> str:
+        return f"Graph({self.label(self.output)}: {len(self.nodes)} nodes, {len(self.edges)} edges)"
+
+    def __contains__(self, node: object) -> bool:
+        return isinstance(node, Value) and node in self._number  # a dict asks for identity first, not for data
+
+    @property
+    def leaves(self) -> tuple[Value, ...]:
+        """The nodes nothing was computed for: inputs and parameters, in order."""
+        return tuple(node for node in self.nodes if node.op is None)
+
+    def named(self, name: str) -> Value:
+        """The node of that name; KeyError, saying which names there are, if none or several have it."""
+        found = [node for node in self.nodes if node.name == name]
+        if len(found) != 1:
+            names = ", ".join(sorted({node.name for node in self.nodes if node.name})) or "none"
+            raise KeyError(f"{len(found)} nodes are named {name!r}; names in this graph: {names}")
+        return found[0]
+
+    def children(self) -> dict[Value, list[Edge]]:
+        """{node: the edges to its children, in order}; an empty list at the output."""
+        children: dict[Value, list[Edge]] = {node: [] for node in self.nodes}
+        for edge in self.edges:
+            children[edge.parent].append(edge)
+        return children
+
+    def symbol(self, node: Value) -> Expression:
+        """How formulas call a node: its name, its own formula where that is short, or v and its number."""
+        if node.name:
+            return Expression(node.name)
+        numbered = Expression(f"v{self._number[node]}")
+        if node.op is None:
+            return numbered
+        short = formula(node, depth=1, label=lambda inner: inner.name or f"v{self._number[inner]}")
+        return short if len(str(short)) <= MAX_LABEL else numbered
+
+    def label(self, node: Value) -> str:
+        """`symbol` as plain text."""
+        return str(self.symbol(node))
+
+    def operation(self, node: Value) -> str | None:
+        """How the operation that made a node is called, with its constant: "tanh", "+", "^2"; None for a leaf."""
+        return operation(node)
+
+    def has_grad(self, node: Value) -> bool:
+        """Whether a backward pass has reached the node; before that its grad of 0 means nothing."""
+        return node.grad is not NO_GRAD
+
+    def to_dot(self) -> str:
+        """The graph in Graphviz's language: value, grad, and the local derivative on every edge."""
+        return to_dot(self)
+
+    def to_graphviz(self) -> Any:
+        """The graph as a graphviz.Source, which notebooks draw where Graphviz's `dot` is installed."""
+        return to_graphviz(self)
+
+    def save(self, path: str | Path, **options: Any) -> Path:
+        """Writes a picture and returns its path: .svg (needs nothing else) or .dot; see `pictures.draw`."""
+        return draw(self, path, **options)
+
+
+MAX_LABEL = 24  # characters; a longer formula does not fit its box in a picture
+
+
+def adjoints(output: Value) -> dict[Value, float]:
+    """{node: d(output)/d(node)} for every node below output, output first; touches no grad.
+
+    >>> x = Value(3.0)
+    >>> adjoints(x * x)[x]
+    6.0
+    """
+    adjoint = dict.fromkeys(order(output), 0.0)
+    adjoint[output] = 1.0
+    for node in adjoint:
+        for parent, local in node.edges():
+            adjoint[parent] += adjoint[node] * local
+    return adjoint
+
+
+def tangents(output: Value, seed: Value, stops: Iterable[Value] = ()) -> dict[Value, float]:
+    """{node: d(node)/d(seed)} for every node from seed to output, along paths that end at the first of `stops`.
+
+    Forward mode over the same edges: what a stop receives is kept there and handed no further.
+    """
+    stops = dict.fromkeys(stops)  # a dict finds nodes by identity
+    tangent = {seed: 1.0}
+    for node in reversed(order(output)):
+        reached = [(parent, local) for parent, local in node.edges() if parent in tangent and parent not in stops]
+        if reached and node is not seed:
+            tangent[node] = sum(tangent[parent] * local for parent, local in reached)
+    return tangent
+
+
+def checked_node(node: Any, where: str) -> Value:
+    """node, if it is a Value; TypeError, saying what came and what to do, if not."""
+    if isinstance(node, Value):
+        return node
+    hint = ""
+    if isinstance(node, (float, int)):
+        hint = "; a plain number remembers nothing: was it computed with .item() or .data?"
+    elif hasattr(node, "shape"):
+        hint = f" of shape {node.shape}; take one of its elements, or their sum"
+    raise TypeError(f"{where} takes a node (Value), got {type(node).__name__}{hint}")

@@ -1,0 +1,466 @@
+"""Value: a float that remembers how it was made, and the backward pass over its graph.
+
+Glossary: a node's *parents* are the operands it was made from, its *children* the nodes made from it. An *edge*
+is a (parent, local derivative) pair of a node. The *adjoint* of a node, its grad, is d(output)/d(node): the sum
+over its child edges of upstream * local derivative, which is the total derivative.
+
+Nodes point to their parents only and hold no closures, so that dropping the output frees the graph by reference
+counting. Nothing here recurses: a chain of a million operations is fine. A graph belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import numbers
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from autodiff.primitives import (
+    TABLE,
+    Primitive,
+    absolute,
+    add,
+    div,
+    mul,
+    neg,
+    power,
+    sub,
+)
+
+# The grad of a node that no backward pass has reached: a zero like any other, told apart by identity, so that
+# `p.data -= 0.1 * p.grad` works on it and a picture can still show a dash.
+NO_GRAD = float("0")
+
+REAL = (float, int, numbers.Real, np.bool_)  # float and int first: the abstract class is slow to ask
+
+
+class Label(NamedTuple):
+    """What a person calls a node: its name, and the scope that was open when it was made."""
+
+    name: str | None
+    scope: tuple[str, ...]
+
+
+_unnamed: Label | None = None  # the label of nodes made now; all unnamed nodes of one scope share it
+
+
+@contextmanager
+def scope(name: str) -> Iterator[None]:
+    """Nodes made inside belong to the scope `name`; scopes nest.
+
+    >>> with scope("layer 1"):
+    ...     h = Value(2.0) * 3.0
+    >>> h.scope
+    ('layer 1',)
+    """
+    global _unnamed
+    outer = _unnamed
+    _unnamed = Label(None, (outer.scope if outer else ()) + (_checked_name(name),))
+    try:
+        yield
+    finally:
+        _unnamed = outer
+
+
+class Value:
+    """A scalar node: `data`, and after `output.backward()` its `grad` = d(output)/d(node).
+
+    data: a real number (int, float, NumPy scalar), kept as a float. Comparisons are by data, the hash is by
+    identity. Raises TypeError for anything else.
+
+    >>> x = Value(3.0, name="x")
+    >>> y = x * x + 2.0 * x
+    >>> y.backward()
+    >>> y.data, x.grad
+    (15.0, 8.0)
+    """
+
+    __slots__ = ("a", "b", "data", "grad", "label", "op", "uses")
+
+    data: float
+    grad: float
+    op: Primitive | None  # the row that made it; None for a leaf
+    a: Any  # the first parent; None for a leaf
+    b: Any  # the second parent; or the folded constant; or None
+    label: Label | None
+    uses: int  # 0, but while `order` counts
+
+    def __init__(
+        self, data: Any, name: str | None = None, _op: Any = None, _a: Any = None, _b: Any = None
+    ) -> None:
+        if _op is None and type(data) is not float:
+            data = as_number(data, "Value")
+        self.data = data
+        self.grad = NO_GRAD
+        self.op = _op
+        self.a = _a
+        self.b = _b
+        self.label = _unnamed
+        self.uses = 0
+        if name is not None:
+            self.name = name
+
+    # --- the graph ---
+
+    @property
+    def name(self) -> str | None:
+        """The node's name, or None; assign to rename."""
+        return self.label.name if self.label else None
+
+    @name.setter
+    def name(self, name: str | None) -> None:
+        self.label = Label(None if name is None else _checked_name(name), self.scope)
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """The names of the scopes that were open when the node was made, outermost first."""
+        return self.label.scope if self.label else ()
+
+    @property
+    def operands(self) -> tuple[Value | float, ...]:
+        """What the operation was applied to, in order: nodes and folded constants; () for a leaf."""
+        if self.op is None:
+            return ()
+        if self.op.arity == 1:
+            return (self.a,)
+        return (self.b, self.a) if self.op.constant == "left" else (self.a, self.b)
+
+    @property
+    def parents(self) -> tuple[Value, ...]:
+        """The operands that are nodes, in order; `x * x` has the parent x twice."""
+        return tuple(operand for operand in self.operands if isinstance(operand, Value))
+
+    def edges(self) -> list[tuple[Value, float]]:
+        """[(parent, d(self)/d(parent)), ...]: one pair per operand that is a node, in order.
+
+        >>> x = Value(3.0, name="x")
+        >>> [(parent.name, local) for parent, local in (x * x).edges()]
+        [('x', 3.0), ('x', 3.0)]
+        """
+        if self.op is None:
+            return []
+        op, a, b = self.op, self.a, self.b
+        try:
+            if b is None:
+                return [(a, op.local(op.da, self.data, a.data))]
+            if op.db is None:
+                return [(a, op.local(op.da, self.data, a.data, b))]
+            data = self.data, a.data, b.data
+            return [(a, op.local(op.da, *data)), (b, op.local(op.db, *data))]
+        except FloatingPointError as error:
+            raise _naming(error, a, b) from None
+
+    def backward(self) -> None:
+        """Adds d(self)/d(leaf) to the grad of every leaf, and sets the grad of every node in between.
+
+        A second call accumulates at the leaves, as in torch and micrograd, and computes the adjoints in between
+        afresh. If a rule raises, every grad is left as it was.
+
+        >>> x = Value(2.0)
+        >>> y = x ** 3
+        >>> y.backward(); y.backward()
+        >>> x.grad, y.grad
+        (24.0, 1.0)
+        """
+        nodes = order(self)
+        before = [node.grad for node in nodes]
+        try:
+            for node in nodes:
+                if node.op is not None:
+                    node.grad = 0.0
+            self.grad += 1.0
+            for node in nodes:
+                op = node.op
+                if op is None:
+                    continue
+                upstream = node.grad
+                a = node.a
+                b = node.b
+                # The two commonest rows are written out; all others go by their rules.
+                if op is mul:
+                    a.grad += upstream * b.data
+                    b.grad += upstream * a.data
+                elif op is add:
+                    a.grad += upstream
+                    b.grad += upstream
+                # Floats raise at a corner such as 1 / 0; `edges` then asks IEEE arithmetic.
+                elif op.db is not None:
+                    try:
+                        da, db = op.da(node.data, a.data, b.data), op.db(node.data, a.data, b.data)
+                    except (ArithmeticError, ValueError):
+                        (_, da), (_, db) = node.edges()
+                    a.grad += upstream * da
+                    b.grad += upstream * db
+                else:
+                    try:
+                        da = op.da(node.data, a.data) if b is None else op.da(node.data, a.data, b)
+                    except (ArithmeticError, ValueError):
+                        [(_, da)] = node.edges()
+                    a.grad += upstream * da
+        except BaseException:
+            for node, grad in zip(nodes, before, strict=True):
+                node.grad = grad
+            raise
+
+    # --- operators ---
+
+    def __add__(self, other: Any) -> Any:
+        if type(other) is Value:
+            return Value(self.data + other.data, None, add, self, other)
+        return _operator(add, self, other)
+
+    def __mul__(self, other: Any) -> Any:
+        if type(other) is Value:
+            return Value(self.data * other.data, None, mul, self, other)
+        return _operator(mul, self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return _operator(add, other, self)
+
+    def __rmul__(self, other: Any) -> Any:
+        return _operator(mul, other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return _operator(sub, self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return _operator(sub, other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return _operator(div, self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _operator(div, other, self)
+
+    def __pow__(self, other: Any) -> Any:
+        return _operator(power, self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return _operator(power, other, self)
+
+    def __neg__(self) -> Value:
+        return record(neg, self)
+
+    def __pos__(self) -> Value:
+        return self
+
+    def __abs__(self) -> Value:
+        return record(absolute, self)
+
+    # --- comparisons, by data ---
+
+    def __eq__(self, other: object) -> Any:
+        return _compare(operator.eq, self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return _compare(operator.ne, self, other)
+
+    def __lt__(self, other: Any) -> Any:
+        return _compare(operator.lt, self, other)
+
+    def __le__(self, other: Any) -> Any:
+        return _compare(operator.le, self, other)
+
+    def __gt__(self, other: Any) -> Any:
+        return _compare(operator.gt, self, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return _compare(operator.ge, self, other)
+
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        return self.data != 0.0
+
+    # --- out of the graph ---
+
+    def item(self) -> float:
+        """data as a plain float: detaches on purpose."""
+        return float(self.data)
+
+    def __float__(self) -> float:
+        raise TypeError(
+            f"{self!r} cannot become a plain float: its gradient would be lost without a word. "
+            "To keep the gradient use the functions of autodiff (autodiff.exp, not math.exp) and arrays made by "
+            "autodiff.scalars; to drop it on purpose use .item()"
+        )
+
+    __int__ = __float__  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        name = f", name={self.name!r}" if self.name else ""
+        grad = "" if self.grad is NO_GRAD else f", grad={self.grad!r}"
+        return f"Value({self.data!r}{grad}{name})"
+
+    # --- NumPy on the other side ---
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        from autodiff.scalars import ufunc_on_nodes
+
+        return ufunc_on_nodes(ufunc, method, inputs, options)
+
+    @staticmethod
+    def apply_primitive(row: Primitive, *operands: Any) -> Any:
+        """What a row of the table does with these operands, at least one of which is a Value."""
+        if any(isinstance(operand, (np.ndarray, list)) for operand in operands):
+            from autodiff.scalars import elementwise
+
+            return elementwise(row, operands)
+        return record(row, *operands)
+
+    if TYPE_CHECKING:  # the methods that the table adds below: v.exp(), v.relu(), ...
+
+        def __getattr__(self, name: str) -> Callable[..., Value]: ...
+
+
+def order(output: Value) -> list[Value]:
+    """[output, ..., leaves]: every ancestor of output once, each after all of its children (Kahn, 1962)."""
+    reached = [output]
+    push = reached.append
+    try:
+        for node in reached:  # the list grows while it is read; so does the next one
+            op = node.op
+            if op is None:
+                continue
+            a = node.a
+            if not a.uses:
+                push(a)
+            a.uses += 1
+            if op.db is not None:
+                b = node.b
+                if not b.uses:
+                    push(b)
+                b.uses += 1
+        ready = [output]
+        push = ready.append
+        for node in ready:
+            op = node.op
+            if op is None:
+                continue
+            if op.db is not None:  # the last parent first: read backwards, operands come in their order
+                b = node.b
+                b.uses -= 1
+                if not b.uses:
+                    push(b)
+            a = node.a
+            a.uses -= 1
+            if not a.uses:
+                push(a)
+    except BaseException:  # an interrupt must not leave a count behind
+        for node in reached:
+            node.uses = 0
+        raise
+    return ready
+
+
+def record(row: Primitive, a: Any, b: Any = None) -> Value:
+    """The node row(a) or row(a, b); at least one operand is a Value, a constant one is folded into the node.
+
+    Raises TypeError for an operand that is neither a Value nor a real number, FloatingPointError (naming the
+    operation, its operands and their nodes) where NumPy's error state asks for it.
+    """
+    try:
+        if row.arity == 1:
+            return Value(_forward(row, a.data), None, row, a)
+        if type(a) is Value and type(b) is Value:
+            return Value(_forward(row, a.data, b.data), None, row, a, b)
+        if type(a) is Value:
+            constant = as_number(b, row.name)
+            if constant in row.becomes:
+                return record(row.becomes[constant], a)
+            return Value(_forward(row, a.data, constant), None, row.folded["right"], a, constant)
+        constant = as_number(a, row.name)
+        if constant in row.becomes:
+            return record(row.becomes[constant], b)
+        return Value(_forward(row, constant, b.data), None, row.folded["left"], b, constant)
+    except FloatingPointError as error:
+        raise _naming(error, a, b) from None
+
+
+def _naming(error: FloatingPointError, *operands: Any) -> FloatingPointError:
+    names = [repr(node.name) for node in operands if isinstance(node, Value) and node.name]
+    return FloatingPointError(f"{error} (node {' and '.join(names)})") if names else error
+
+
+def _forward(row: Primitive, *data: float) -> float:
+    try:
+        return row.forward(*data)
+    except (ArithmeticError, ValueError):
+        return row.on_floats(*data)
+
+
+def as_number(data: Any, where: str) -> float:
+    """data as a float; TypeError, saying what came and what to do, if it is not a real number."""
+    if type(data) is float:
+        return data
+    if isinstance(data, REAL):
+        try:
+            return float(data)
+        except OverflowError:
+            raise OverflowError(f"{where}: the integer {str(data)[:20]}... is too large for a float") from None
+    if isinstance(data, Value):
+        raise TypeError(f"{where} takes a number, got the node {data!r}; use .item() or stop_gradient(node)")
+    way_out = ""
+    if isinstance(data, (np.ndarray, list, tuple)):
+        shape = f" of shape {data.shape}" if isinstance(data, np.ndarray) else ""
+        raise TypeError(
+            f"{where} takes one real number, got {type(data).__name__}{shape}; "
+            "for an array of nodes use autodiff.scalars(array)"
+        )
+    if isinstance(data, str):
+        way_out = "; convert it with float(...) first"
+    elif isinstance(data, (complex, np.complexfloating)):
+        way_out = "; a graph holds real numbers only: make nodes of its .real and .imag"
+    raise TypeError(f"{where} takes a real number, got {type(data).__name__} {data!r}{way_out}")
+
+
+def stop_gradient(x: Any) -> Any:
+    """A new leaf with the data of x, cut off from its graph; a number is returned as it is.
+
+    >>> v = Value(2.0)
+    >>> y = v * stop_gradient(v)
+    >>> y.backward(); v.grad
+    2.0
+    """
+    return Value(x.data, x.name) if isinstance(x, Value) else x
+
+
+def _operator(row: Primitive, a: Any, b: Any) -> Any:
+    """record(row, a, b); NotImplemented where Python should ask the other operand, as for arrays."""
+    other = b if type(a) is Value else a
+    if type(other) is Value or isinstance(other, REAL):
+        return record(row, a, b)
+    if other is None or isinstance(other, (str, bytes, complex, list, tuple, dict)):
+        as_number(other, row.name)  # raises, and says what to do
+    return NotImplemented
+
+
+def _compare(comparison: Callable[[Any, Any], Any], a: Value, b: Any) -> Any:
+    if type(b) is Value:
+        return bool(comparison(a.data, b.data))
+    if isinstance(b, REAL):
+        return bool(comparison(a.data, b))
+    return NotImplemented
+
+
+def _checked_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"a name is a string, got {type(name).__name__} {name!r}")
+    return name
+
+
+def _method(row: Primitive) -> Callable[[Value], Value]:
+    def method(self: Value) -> Value:
+        return record(row, self)
+
+    method.__name__ = row.name
+    method.__doc__ = f"{row.name}(self): y = {row.formula}"
+    return method
+
+
+for _name, _row in TABLE.items():
+    if _row.arity == 1 and not hasattr(Value, _name):
+        setattr(Value, _name, _method(_row))
