@@ -227,7 +227,7 @@ def latex_name(name: str) -> str:
     >>> latex_name("w1_21"), latex_name("yhat_2"), latex_name("W[0,1]"), latex_name("eta")
     ('w^{(1)}_{21}', '\\hat{y}_{2}', 'W_{0,1}', '\\eta')
     """
-    match = re.fullmatch(r"([A-Za-z]+?)(hat)?(\d*)(?:_(\w+)|\[([\w, ]+)\])?", name)
+    match = re.fullmatch(r"([A-Za-z]+?)(hat)?(\d*)(?:_([\w,]+)|\[([\w, ]+)\])?", name)
     if not match:
         return r"\mathrm{" + re.sub(r"([_%&#$ {}])", r"\\\1", name.replace("\\", r"\backslash ")) + "}"
     base, hat, layer, lower, bracket = match.groups()

@@ -8,7 +8,7 @@ A rule uses only + - * / ** and functions of this table, so the same rule runs o
 floats, which may raise where mathematics has no answer, and one for NumPy, which follows IEEE 754. Where the
 float kernel raises, NumPy's answers instead, with NumPy's warning.
 
-Conventions at corners: relu'(0) = 0, |a|'(0) = 0, a tie of maximum gives one half to each side, and
+Conventions at corners: relu'(0) = 0, leaky_relu'(0) = 0.01, its slope below 0; |a|'(0) = 0, a tie of maximum gives one half to each side, and
 a ** 0 is the constant 1 with the derivative 0 everywhere.
 """
 
@@ -111,7 +111,7 @@ class Primitive:
     def local(self, rule: Rule, y: float, *operands: float) -> float:
         """dy/d(operand) by one of the row's rules, on floats; corners as in `on_floats`."""
         try:
-            return rule(y, *operands)
+            return float(rule(y, *operands))
         except (ArithmeticError, ValueError):
             where = f"the derivative of {self.name}{numbers_in_brackets(operands)}"
             return self._by_numpy(rule, where, y, *operands)
@@ -246,6 +246,17 @@ def _exceeds_array(a: Any, b: Any) -> Any:
 # fmt: off
 # --- the table ------------------------------------------------------------------------------------------------
 
+# Piecewise constant rows, which rules below are written with. Their derivative is 0 wherever it exists.
+sign = primitive("sign", _sign, lambda y, a: 0.0, array=np.sign)
+step = primitive(
+    "step", _step, lambda y, a: 0.0, array=lambda a: np.heaviside(a, 0.0),
+    formula="1 if a > 0 else 0", text="[<a> > 0]", latex=r"\left[<a> > 0\right]",
+)
+exceeds = primitive(
+    "exceeds", _exceeds, lambda y, a, b: 0.0, lambda y, a, b: 0.0, array=_exceeds_array,
+    formula="1 if a > b else 0.5 if a == b else 0", text="[<a> > <b>]", latex=r"\left[<a> > <b>\right]",
+)
+
 add = primitive(
     "add", operator.add, lambda y, a, b: 1.0, lambda y, a, b: 1.0,
     array=np.add, formula="a + b", text="<a> + <b>", latex="<a> + <b>", binds=SUM, needs=(SUM, PRODUCT),
@@ -281,12 +292,12 @@ square = primitive(
 sqrt = primitive("sqrt", math.sqrt, lambda y, a: 0.5 / y, array=np.sqrt, text="√(<a>)", latex=r"\sqrt{<a>}")
 # b - 1, and 0 for the constant power b = 0, where 0 * a**(-1) would be nan at a = 0. In the same spirit log(a)
 # is left alone where y = 0 already answers: 0 ** b has the derivative 0 for b > 0, not 0 * log(0).
-power = primitive(
+power: Primitive = primitive(
     "pow", math.pow, lambda y, a, b: b * power(a, b - (b != 0.0)), lambda y, a, b: y * log(a + (y == 0.0)),
     array=np.power, formula="a ** b", text="<a>^<b>", latex="{<a>}^{<b>}",
     binds=POWER, needs=(ATOM, ATOM), latex_needs=(ATOM, SUM),
 )
-sigmoid = primitive(
+sigmoid: Primitive = primitive(
     "sigmoid", _sigmoid, lambda y, a: y * sigmoid(-a),  # y * (1 - y) would cancel for large a
     array=_sigmoid_array, formula="1 / (1 + exp(-a))", text="σ(<a>)", latex=r"\sigma\left(<a>\right)",
 )
@@ -296,6 +307,10 @@ tanh = primitive(
     array=np.tanh, latex=r"\tanh\left(<a>\right)",
 )
 relu = primitive("relu", _relu, lambda y, a: step(a), array=lambda a: np.maximum(a, 0.0), formula="max(a, 0)")
+leaky_relu = primitive(
+    "leaky_relu", lambda a: 0.01 * a if a <= 0.0 else a, lambda y, a: 0.01 + 0.99 * step(a),
+    array=lambda a: np.where(np.greater(a, 0), a, 0.01 * np.asarray(a)), formula="max(a, 0.01 * a)",
+)
 softplus = primitive(
     "softplus", _softplus, lambda y, a: sigmoid(a),
     array=lambda a: np.logaddexp(a, 0.0), formula="log(1 + exp(a))",
@@ -304,15 +319,4 @@ maximum = primitive(
     "maximum", _maximum, lambda y, a, b: exceeds(a, b), lambda y, a, b: exceeds(b, a),
     array=np.maximum, formula="max(a, b)", text="max(<a>, <b>)", latex=r"\max\left(<a>, <b>\right)",
     becomes={0.0: relu},
-)
-
-# Piecewise constant rows, which the rules above are written with. Their derivative is 0 wherever it exists.
-sign = primitive("sign", _sign, lambda y, a: 0.0, array=np.sign)
-step = primitive(
-    "step", _step, lambda y, a: 0.0, array=lambda a: np.heaviside(a, 0.0),
-    formula="1 if a > 0 else 0", text="[<a> > 0]", latex=r"\left[<a> > 0\right]",
-)
-exceeds = primitive(
-    "exceeds", _exceeds, lambda y, a, b: 0.0, lambda y, a, b: 0.0, array=_exceeds_array,
-    formula="1 if a > b else 0.5 if a == b else 0", text="[<a> > <b>]", latex=r"\left[<a> > <b>\right]",
 )

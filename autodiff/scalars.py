@@ -34,7 +34,7 @@ class Scalars(np.ndarray):
     """An array whose elements are Values (or plain numbers, where nothing was recorded); see `scalars`."""
 
     @property
-    def data(self) -> Any:  # type: ignore[override]
+    def data(self) -> Any:
         """The elements' data, a float array of the same shape."""
         return _floats(self, lambda element: element.data)
 
@@ -140,7 +140,7 @@ def _refuse(message: str) -> NoReturn:
 
 def _plain(x: Any) -> Any:
     """x as a base-class array, so that NumPy's own loops run on it; a Value becomes an array of no dimensions."""
-    if isinstance(x, Value):
+    if type(x) is Value:
         boxed = np.empty((), dtype=object)
         boxed[()] = x
         return boxed
@@ -156,7 +156,7 @@ def _as_scalars(result: Any) -> Any:
 
 
 def _floats(array: Any, part: Callable[[Value], float]) -> Any:
-    plain = np.asarray(array, dtype=object) if not isinstance(array, np.ndarray) else array.view(np.ndarray)
+    plain = np.asarray(_plain(array), dtype=object)
     result = np.empty(plain.shape)
     for index in np.ndindex(plain.shape):
         element = plain[index]

@@ -288,7 +288,8 @@ class Value:
             "autodiff.scalars; to drop it on purpose use .item()"
         )
 
-    __int__ = __float__  # type: ignore[assignment]
+    def __int__(self) -> int:
+        return int(self.__float__())  # raises
 
     def __repr__(self) -> str:
         name = f", name={self.name!r}" if self.name else ""

@@ -1,0 +1,9 @@
+"""Neural networks on the scalar graph, and the same network by hand-derived matrix formulas."""
+
+from nn import by_hand, initializers, losses
+from nn.activations import ACTIVATIONS
+from nn.layers import MLP, Layer, Module, Neuron
+from nn.losses import LOSSES
+from nn.optim import SGD
+
+__all__ = ["ACTIVATIONS", "LOSSES", "MLP", "SGD", "Layer", "Module", "Neuron", "by_hand", "initializers", "losses"]

@@ -1,0 +1,45 @@
+"""Optimisers over lists of Values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from autodiff import Value
+
+
+class SGD:
+    """Gradient descent: p <- p - learning_rate * dL/dp for every parameter p.
+
+    Raises TypeError for a parameter that is no Value, ValueError for a learning rate that is not positive.
+
+    >>> p = Value(1.0)
+    >>> (p * p).backward()
+    >>> SGD([p], learning_rate=0.25).step(); p.data
+    0.5
+    """
+
+    def __init__(self, parameters: Iterable[Value], learning_rate: float) -> None:
+        self.parameters = list(parameters)
+        for parameter in self.parameters:
+            if not isinstance(parameter, Value):
+                raise TypeError(f"SGD takes Values, got {type(parameter).__name__}; try model.parameters()")
+        if not (math.isfinite(learning_rate) and learning_rate > 0):
+            raise ValueError(f"learning_rate is a positive number, got {learning_rate!r}")
+        self.learning_rate = learning_rate
+
+    def zero_grad(self) -> None:
+        """Sets the grad of every parameter to 0: backward accumulates, so call it before each one."""
+        for parameter in self.parameters:
+            parameter.grad = 0.0
+
+    def step(self) -> None:
+        """Moves every parameter against its gradient.
+
+        Raises ValueError, and moves none, if a gradient is nan or infinite.
+        """
+        for parameter in self.parameters:
+            if not math.isfinite(parameter.grad):
+                raise ValueError(f"the gradient of {parameter!r} is not finite; no parameter was moved")
+        for parameter in self.parameters:
+            parameter.data -= self.learning_rate * parameter.grad
