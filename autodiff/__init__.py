@@ -9,11 +9,11 @@
 >>> print(ad.total_derivative(y, x))
 df/dx = 6.00987
   = df/d(x · x) · x + df/d(x · x) · x + df/dtanh(x) · (4 · σ(2 · x) · σ(-2 · x))
-  child    upstream  local                                   contribution
-  x · x           1  x                                    3             3
-  x · x           1  x                                    3             3
-  tanh(x)         1  (4 · σ(2 · x) · σ(-2 · x))  0.00986604    0.00986604
-  sum                                                             6.00987
+  child    upstream  local                                 contribution
+  x · x           1  x                                  3             3
+  x · x           1  x                                  3             3
+  tanh(x)         1  4 · σ(2 · x) · σ(-2 · x)  0.00986604    0.00986604
+  sum                                                           6.00987
 """
 
 from autodiff.explain import (

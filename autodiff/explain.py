@@ -55,28 +55,26 @@ class Receipt:
         return 1.0 if self.wrt is self.output else sum((term.contribution for term in self.terms), 0.0)
 
     def __str__(self) -> str:
-        output, wrt = (_bracketed(str(symbol)) for symbol in self.symbols)
+        output, wrt = map(_atom, self.symbols)
         title = f"d{output}/d{wrt} = {number_text(self.total)}"
         if self.wrt is self.output:
             return f"{title}: the output itself"
         if not self.terms:
             return f"{title}: {output} does not depend on {wrt}"
-        locals_ = [
-            f"d{_bracketed(term.label)}/d{wrt}" if term.formula is None else _bracketed(str(term.formula))
-            for term in self.terms
-        ]
+        formulas = [term.formula or Expression(f"d{_atom(term.symbol)}/d{wrt}") for term in self.terms]
         symbols = [
-            f"d{output}/d{_bracketed(term.label)} · {local}" for term, local in zip(self.terms, locals_, strict=True)
+            f"d{output}/d{_atom(term.symbol)} · {_atom(local)}"
+            for term, local in zip(self.terms, formulas, strict=True)
         ]
         rows = [("child", "upstream", "local", "", "contribution")] + [
             (
                 term.label,
                 number_text(term.upstream),
-                local,
+                str(local),
                 number_text(term.local),
                 number_text(term.contribution),
             )
-            for term, local in zip(self.terms, locals_, strict=True)
+            for term, local in zip(self.terms, formulas, strict=True)
         ]
         rows.append(("sum", "", "", "", number_text(self.total)))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -107,7 +105,7 @@ class Receipt:
             return f"{left} = {latex_number(self.total)}"
         symbols = " + ".join(
             rf"{_fraction(output, term.symbol)} \cdot "
-            + (_fraction(term.symbol, wrt) if term.formula is None else _bracketed_latex(term.formula))
+            + (_fraction(term.symbol, wrt) if term.formula is None else _atom(term.formula, latex=True))
             for term in self.terms
         )
         figures = " + ".join(
@@ -372,16 +370,15 @@ def _output_symbol(graph: Graph) -> Expression:
     return Expression("f") if graph.output.name is None and graph.output.op else graph.symbol(graph.output)
 
 
-def _bracketed(text: str) -> str:
-    return text if " " not in text else f"({text})"
+def _atom(formula: Expression, latex: bool = False) -> str:
+    """The formula in brackets unless it holds together by itself."""
+    left, right = (r"\left(", r"\right)") if latex else ("(", ")")
+    text = formula.render(latex)
+    return text if formula.binds == ATOM else f"{left}{text}{right}"
 
 
 def _fraction(above: Expression, below: Expression) -> str:
-    return rf"\frac{{\partial {_bracketed_latex(above)}}}{{\partial {_bracketed_latex(below)}}}"
-
-
-def _bracketed_latex(formula: Expression) -> str:
-    return rf"\left({formula.latex()}\right)" if formula.operands and formula.binds < ATOM else formula.latex()
+    return rf"\frac{{\partial {_atom(above, latex=True)}}}{{\partial {_atom(below, latex=True)}}}"
 
 
 def _figure(number: float, bracket: bool = False) -> str:

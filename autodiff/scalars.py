@@ -159,6 +159,6 @@ def _floats(array: Any, part: Callable[[Value], float]) -> Any:
     plain = np.asarray(_plain(array), dtype=object)
     result = np.empty(plain.shape)
     for index in np.ndindex(plain.shape):
-        element = plain[index]
+        element: Any = plain[index]
         result[index] = part(element) if isinstance(element, Value) else element
     return result

@@ -137,7 +137,8 @@ class Neuron(Module):
         return self.layer._f(self.preactivation(x))
 
     def __repr__(self) -> str:
-        kind = {"relu": "ReLU", "identity": "Linear"}.get(self.layer.activation, self.layer.activation.capitalize())
+        name = self.layer.activation
+        kind = {"relu": "ReLU", "identity": "Linear"}.get(name, name.capitalize())
         return f"{kind}Neuron({self.layer.W.shape[0]})"
 
 
@@ -157,7 +158,7 @@ class MLP(Module):
     def __init__(
         self,
         n_in: int,
-        n_outs: Sequence[int],
+        n_outs: Any,
         activations: Sequence[str] | None = None,
         init: str = "uniform",
         seed: int | None = None,
@@ -196,7 +197,7 @@ class MLP(Module):
         W = [np.asarray(array, dtype=float) for array in (W[1:] if len(W) and W[0] is None else W)]
         b = [np.asarray(array, dtype=float) for array in (b[1:] if len(b) and b[0] is None else b)]
         if len(W) != len(self.layers) or len(b) != len(self.layers):
-            raise ValueError(f"expected {len(self.layers)} arrays W and b, one per layer, got {len(W)} and {len(b)}")
+            raise ValueError(f"expected {len(self.layers)} arrays W and as many b, got {len(W)} and {len(b)}")
         for k, (layer, w_k, b_k) in enumerate(zip(self.layers, W, b, strict=True), 1):
             if w_k.shape != layer.W.shape:
                 raise ValueError(f"W of layer {k} is (n_in, n_out) = {layer.W.shape}, got {w_k.shape}")
@@ -211,6 +212,23 @@ class MLP(Module):
     def parameters(self) -> list[Value]:
         """Layer by layer, neuron by neuron: weights, then bias."""
         return [parameter for layer in self.layers for parameter in layer.parameters()]
+
+    def trace(self, X: Any) -> tuple[list[Any], list[Any]]:
+        """(z, a): every z_k = a_{k-1} W_k + b_k and a_k = f_k(z_k) of a batch X (n, n_0), lists over the layers.
+
+        As in the document, a[0] is X, here as nodes, and z[0] is None. After loss.backward() their grads are the
+        dz and da of the matrix formulas.
+
+        >>> z, a = MLP(2, [3, 1], seed=0).trace(np.ones((5, 2)))
+        >>> [array.shape for array in a], a[1][0, 0].op is z[1][0, 0].op
+        ([(5, 2), (5, 3), (5, 1)], False)
+        """
+        z: list[Any] = [None]
+        a = [scalars(_real(np.asarray(X)))]
+        for layer in self.layers:
+            z.append(a[-1] @ layer.W + layer.b)
+            a.append(layer._f(z[-1]))
+        return z, a
 
     def __call__(self, x: Any) -> Any:
         for layer in self.layers:
