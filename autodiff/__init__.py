@@ -16,6 +16,7 @@ df/dx = 6.00987
   sum                                                           6.00987
 """
 
+from autodiff.check import check_grad
 from autodiff.explain import (
     Path,
     Receipt,
@@ -60,6 +61,7 @@ __all__ = [
     "Value",
     "absolute",
     "adjoints",
+    "check_grad",
     "count_paths",
     "exp",
     "leaky_relu",

@@ -154,9 +154,7 @@ def _edge_term(graph: Graph, edge: Edge, adjoint: dict[Value, float]) -> Term:
     return Term(edge.child, adjoint[edge.child], edge.local, graph.symbol(edge.child), symbols)
 
 
-def _terms_through(
-    graph: Graph, wrt: Value, through: Sequence[Value], adjoint: dict[Value, float]
-) -> tuple[Term, ...]:
+def _terms_through(graph: Graph, wrt: Value, through: Sequence[Value], adjoint: dict[Value, float]) -> tuple[Term, ...]:
     stops = {checked_node(node, "total_derivative(..., through)"): None for node in through}
     for node in stops:
         if node not in graph:
@@ -321,9 +319,7 @@ class TotalDifferential:
 HALVINGS = 6  # a remainder of order 2 shrinks by 4**6 = 4096 over them: far from rounding for any visible step
 
 
-def total_differential(
-    f: Callable[..., Any], at: Sequence[float], step: Sequence[float]
-) -> TotalDifferential:
+def total_differential(f: Callable[..., Any], at: Sequence[float], step: Sequence[float]) -> TotalDifferential:
     """df = sum over arguments of partial * step, against f(at + step) - f(at).
 
     f takes as many numbers as `at` and `step` have and is called with nodes. Raises TypeError if f returns no node,

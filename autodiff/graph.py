@@ -82,14 +82,14 @@ class Graph:
         return children
 
     def symbol(self, node: Value) -> Expression:
-        """How formulas call a node: its name, its own formula where that is short, or v and its number."""
+        """How formulas call a node: by its name, by its formula in names if that is short, or v and its number."""
         if node.name:
             return Expression(node.name)
-        numbered = Expression(f"v{self._number[node]}")
-        if node.op is None:
-            return numbered
-        short = formula(node, depth=1, label=lambda inner: inner.name or f"v{self._number[inner]}")
-        return short if len(str(short)) <= MAX_LABEL else numbered
+        if node.op is not None and all(parent.name for parent in node.parents):
+            short = formula(node)
+            if len(str(short)) <= MAX_LABEL:
+                return short
+        return Expression(f"v{self._number[node]}")
 
     def label(self, node: Value) -> str:
         """`symbol` as plain text."""

@@ -25,7 +25,7 @@ class Expression:
     Operators apply the rows, leaving out what changes nothing (1 * x, x + 0, x ** 1) and computing with numbers.
 
     >>> x = Expression("x")
-    >>> print((x + 1) * x, -(x * 2.0), x ** 2 / 3)
+    >>> print((x + 1) * x, -(x * 2.0), x**2 / 3)
     (x + 1) · x -x · 2 x^2 / 3
     """
 
@@ -185,7 +185,7 @@ def operation(node: Value) -> str | None:
     """How the operation that made a node is called, with its constant: "tanh", "+", "^2"; None for a leaf.
 
     >>> x = Value(2.0)
-    >>> operation(x.tanh()), operation(x * x), operation(x ** 2), operation(1 - x), operation(x)
+    >>> operation(x.tanh()), operation(x * x), operation(x**2), operation(1 - x), operation(x)
     ('tanh', '·', '^2', '1 -', None)
     """
     row = node.op

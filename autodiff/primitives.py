@@ -313,7 +313,8 @@ leaky_relu = primitive(
 )
 softplus = primitive(
     "softplus", _softplus, lambda y, a: sigmoid(a),
-    array=lambda a: np.logaddexp(a, 0.0), formula="log(1 + exp(a))",
+    # np.logaddexp(a, 0) would warn of nan
+    array=lambda a: np.maximum(a, 0.0) + np.log1p(np.exp(-np.abs(a))), formula="log(1 + exp(a))",
 )
 maximum = primitive(
     "maximum", _maximum, lambda y, a, b: exceeds(a, b), lambda y, a, b: exceeds(b, a),

@@ -88,9 +88,7 @@ class Value:
     label: Label | None
     uses: int  # 0, but while `order` counts
 
-    def __init__(
-        self, data: Any, name: str | None = None, _op: Any = None, _a: Any = None, _b: Any = None
-    ) -> None:
+    def __init__(self, data: Any, name: str | None = None, _op: Any = None, _a: Any = None, _b: Any = None) -> None:
         if _op is None and type(data) is not float:
             data = as_number(data, "Value")
         self.data = data
@@ -160,8 +158,9 @@ class Value:
         afresh. If a rule raises, every grad is left as it was.
 
         >>> x = Value(2.0)
-        >>> y = x ** 3
-        >>> y.backward(); y.backward()
+        >>> y = x**3
+        >>> y.backward()
+        ... y.backward()
         >>> x.grad, y.grad
         (24.0, 1.0)
         """
@@ -318,11 +317,15 @@ class Value:
 
 
 def order(output: Value) -> list[Value]:
-    """[output, ..., leaves]: every ancestor of output once, each after all of its children (Kahn, 1962)."""
+    """[output, ..., leaves]: every ancestor of output once, each after all of its children (Kahn, 1962).
+
+    Read backwards, it is the order in which one would write the computation down: operands first, left to right.
+    """
     reached = [output]
     push = reached.append
+    found: list[Value] = []
     try:
-        for node in reached:  # the list grows while it is read; so does the next one
+        for node in reached:  # the list grows while it is read
             op = node.op
             if op is None:
                 continue
@@ -336,25 +339,27 @@ def order(output: Value) -> list[Value]:
                     push(b)
                 b.uses += 1
         ready = [output]
-        push = ready.append
-        for node in ready:
+        pop, push, keep = ready.pop, ready.append, found.append
+        for _ in reached:  # each node becomes ready once, when its last child has been kept
+            node = pop()
+            keep(node)
             op = node.op
             if op is None:
                 continue
-            if op.db is not None:  # the last parent first: read backwards, operands come in their order
-                b = node.b
-                b.uses -= 1
-                if not b.uses:
-                    push(b)
             a = node.a
             a.uses -= 1
             if not a.uses:
                 push(a)
+            if op.db is not None:
+                b = node.b
+                b.uses -= 1
+                if not b.uses:
+                    push(b)
     except BaseException:  # an interrupt must not leave a count behind
         for node in reached:
             node.uses = 0
         raise
-    return ready
+    return found
 
 
 def record(row: Primitive, a: Any, b: Any = None) -> Value:
@@ -423,7 +428,8 @@ def stop_gradient(x: Any) -> Any:
 
     >>> v = Value(2.0)
     >>> y = v * stop_gradient(v)
-    >>> y.backward(); v.grad
+    >>> y.backward()
+    ... v.grad
     2.0
     """
     return Value(x.data, x.name) if isinstance(x, Value) else x

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -34,13 +35,14 @@ class Stage:
 
     def title(self, text: str) -> None:
         self.console.print()
-        self.console.rule(f"[bold]{text}", align="left")
+        self.console.print(Text(f"── {text} ", "bold"), soft_wrap=True)
+        self.console.print()
 
     def say(self, text: str) -> None:
         self.console.print(Text(text), soft_wrap=True)
 
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[Any]], caption: str | None = None) -> None:
-        table = Table(*headers, header_style="bold")
+        table = Table(*headers, header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
         for row in rows:
             table.add_row(*(Text(figure(cell)) for cell in row))
         self.console.print(table)
@@ -60,12 +62,12 @@ class Stage:
 
     # --- checks ---
 
-    def close(self, name: str, found: Any, expected: Any, within: float, why: str = "") -> bool:
+    def close(self, name: str, found: Any, expected: Any, within: float, why: str = "", quiet: bool = False) -> bool:
         """found equals expected to a relative difference, measured against the largest expected entry."""
         expected = np.asarray(expected, dtype=float)
-        found = np.asarray(self._planted(name, np.array(found, dtype=float)), dtype=float)
+        found = np.asarray(self.planted(name, np.array(found, dtype=float)), dtype=float)
         if found.shape != expected.shape:
-            return self._report(name, False, f"shape {found.shape} against {expected.shape}")
+            return self.report(name, False, f"shape {found.shape} against {expected.shape}")
         difference = relative_difference(found, expected)
         ok = bool(difference <= within)
         note = f"relative difference {difference:.2g}, allowed {within:.2g}{why and ': ' + why}"
@@ -74,30 +76,34 @@ class Stage:
             where = np.unravel_index(np.argmax(np.where(np.isnan(gap), np.inf, gap)), gap.shape)
             index = f"[{', '.join(map(str, where))}]" if where else ""
             note += f"; worst at {name}{index}: {found[where]:.10g} against {expected[where]:.10g}"
-        return self._report(name, ok, note)
+        return self.report(name, ok, note, quiet)
 
-    def equal(self, name: str, found: Any, expected: Any) -> bool:
+    def equal(self, name: str, found: Any, expected: Any, quiet: bool = False) -> bool:
         """found == expected exactly: texts, whole numbers, or lists of them."""
-        found = self._planted(name, found)
+        found = self.planted(name, found)
         if found == expected:
-            return self._report(name, True, f"equal: {_short(expected)}")
+            return self.report(name, True, f"equal: {_short(expected)}", quiet)
         if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
             at = next(i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
-            return self._report(name, False, f"entry {at}: {found[at]!r} against {expected[at]!r}")
-        return self._report(name, False, f"{_short(found)} against {_short(expected)}")
+            return self.report(name, False, f"entry {at}: {found[at]!r} against {expected[at]!r}")
+        return self.report(name, False, f"{_short(found)} against {_short(expected)}")
 
     def at_least(self, name: str, found: float, bound: float) -> bool:
         """found >= bound."""
-        found = self._planted(name, float(found), bound)
-        return self._report(name, bool(found >= bound), f"{found:.6g}, at least {bound:.6g} expected")
+        found = self.planted(name, float(found), bound)
+        return self.report(name, bool(found >= bound), f"{found:.6g}, at least {bound:.6g} expected")
 
-    def _planted(self, name: str, found: Any, bound: float | None = None) -> Any:
+    def planted(self, name: str, found: Any, bound: float | None = None) -> Any:
+        """found, or its corruption if this is the check to plant an error in."""
         if self.plant is None or self.plant.removeprefix(f"{self.demo}:") != name:
             return found
         return corrupted(found, bound)
 
-    def _report(self, name: str, ok: bool, note: str) -> bool:
+    def report(self, name: str, ok: bool, note: str, quiet: bool = False) -> bool:
+        """Prints PASS or FAIL, keeps it for the end, and returns ok."""
         self.checks.append((f"{self.demo}:{name}", ok))
+        if ok and quiet:  # the demo shows it in a table of its own
+            return ok
         mark, style = ("PASS", "green") if ok else ("FAIL", "bold red")
         line = Text.assemble((mark, style), f" {self.demo}:{name}  ", (note, "dim" if ok else "red"))
         self.console.print(line, soft_wrap=True)
@@ -145,7 +151,7 @@ def corrupted(found: Any, bound: float | None = None) -> Any:
         wrong[largest] = -2.0 * wrong[largest] - 1.0
         return wrong
     if isinstance(found, list):
-        return [*found[:-1], corrupted(found[-1])]
+        return [*found[:-1], corrupted(found[-1])] if found else ["(planted)"]
     if isinstance(found, bool):
         return not found
     if isinstance(found, (int, float)):
@@ -181,6 +187,6 @@ def main(demos: Sequence[str] = DEMOS, arguments: Callable[[argparse.ArgumentPar
     for name in demos:
         stage.demo = name
         module = importlib.import_module(f"demos.{name}")
-        stage.title(module.__doc__.splitlines()[0])
+        stage.title(f"{name}: {module.__doc__.splitlines()[0].rstrip('.')}")
         module.run(stage, **options)
     return stage.finish()

@@ -15,7 +15,8 @@ class SGD:
 
     >>> p = Value(1.0)
     >>> (p * p).backward()
-    >>> SGD([p], learning_rate=0.25).step(); p.data
+    >>> SGD([p], learning_rate=0.25).step()
+    ... p.data
     0.5
     """
 

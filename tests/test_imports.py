@@ -1,0 +1,106 @@
+"""The house has floors: no module imports from its own floor or above, and heavy guests come only when called."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# A module may import from lower floors only. `autodiff` is the package's own front door.
+FLOORS = [
+    {"autodiff.primitives"},
+    {"autodiff.value"},
+    {"autodiff.scalars", "autodiff.notation"},
+    {"autodiff.pictures.layout"},
+    {"autodiff.pictures.dot"},
+    {"autodiff.pictures.svg"},
+    {"autodiff.pictures"},
+    {"autodiff.graph", "autodiff.differences"},
+    {"autodiff.explain", "autodiff.check"},
+    {"autodiff"},
+    {"nn.initializers"},
+    {"nn.by_hand", "nn.activations"},
+    {"nn.losses", "nn.layers", "nn.optim"},
+    {"nn"},
+]
+FLOOR = {module: height for height, modules in enumerate(FLOORS) for module in modules}
+# Doors upward that open only when somebody walks through: an array meets a Value.
+UPWARD = {("autodiff.value", "autodiff.scalars")}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = sorted(path for package in ("autodiff", "nn") for path in (ROOT / package).rglob("*.py"))
+
+
+def imports(source: str, package: str) -> list[tuple[str, bool]]:
+    """[(module, whether at the top of the file)] of our own modules that a source imports."""
+    tree = ast.parse(source)
+    top = {id(node) for node in tree.body}
+    found = []
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{package} imports relatively: write the module's full name"
+            names = [
+                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in FLOOR else str(node.module)
+                for alias in node.names
+            ]
+        found += [(name, id(node) in top) for name in names if name.split(".")[0] in ("autodiff", "nn")]
+    return found
+
+
+def trespasses(source: str, module: str) -> list[str]:
+    """The imports that a module may not have."""
+    wrong = []
+    for name, at_top in imports(source, module):
+        allowed = FLOOR[name] < FLOOR[module] or (not at_top and (module, name) in UPWARD)
+        if module in ("nn.by_hand", "nn.initializers"):
+            allowed &= not name.startswith("autodiff")  # the other side of the cross-check
+        if not allowed:
+            wrong.append(f"{module} imports {name}")
+    return wrong
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_nothing_imports_upward(path):
+    module = module_name(path)
+    assert module in FLOOR, f"{module} has no floor in FLOORS yet"
+    assert trespasses(path.read_text(encoding="utf-8"), module) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("autodiff.primitives", "from autodiff.value import Value"),
+        ("autodiff.graph", "import autodiff.explain"),
+        ("autodiff.value", "from autodiff.scalars import scalars"),
+        ("nn.by_hand", "def f():\n    import autodiff"),
+        ("autodiff.check", "from nn import MLP"),
+    ],
+)
+def test_a_planted_import_is_found(module, line):
+    assert trespasses(line, module)
+
+
+def test_heavy_imports_wait_until_they_are_used():
+    code = (
+        "import sys, autodiff, nn\n"
+        "print({'sklearn', 'matplotlib', 'graphviz', 'numba', 'rich', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "set()"
+
+
+def test_no_framework_is_a_dependency():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert "torch" not in text
+    assert "tensorflow" not in text
