@@ -46,8 +46,8 @@ from autodiff.primitives import (
     step,
     tanh,
 )
-from autodiff.scalars import Scalars, scalars
-from autodiff.value import Value, scope, stop_gradient
+from autodiff.scalars import Scalars, scalars, stop_gradient
+from autodiff.value import Value, scope
 
 __all__ = [
     "TABLE",

@@ -122,7 +122,7 @@ class Receipt:
         )
 
 
-def total_derivative(output: Value, wrt: Value, through: Sequence[Value] | None = None) -> Receipt:
+def total_derivative(output: Value, wrt: Value, through: Sequence[Value] | Value | None = None) -> Receipt:
     """The receipt of d(output)/d(wrt) = sum over child edges of d(output)/d(child) * d(child)/d(wrt).
 
     A child that uses wrt twice, as in x * x, has two terms. With `through`, the terms are those nodes instead:
@@ -145,7 +145,8 @@ def total_derivative(output: Value, wrt: Value, through: Sequence[Value] | None 
     if through is None:
         terms = tuple(_edge_term(graph, edge, adjoint) for edge in graph.edges if edge.parent is wrt)
     else:
-        terms = _terms_through(graph, wrt, through, adjoint)
+        stops = [through] if isinstance(through, Value) else through
+        terms = _terms_through(graph, wrt, stops, adjoint)
     return Receipt(output, wrt, terms, (_output_symbol(graph), graph.symbol(wrt)))
 
 

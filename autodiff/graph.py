@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from autodiff.notation import Expression, formula, operation
-from autodiff.pictures import draw
-from autodiff.pictures.dot import to_dot, to_graphviz
 from autodiff.value import NO_GRAD, Value, order
 
 
@@ -105,14 +103,20 @@ class Graph:
 
     def to_dot(self) -> str:
         """The graph in Graphviz's language: value, grad, and the local derivative on every edge."""
+        from autodiff.pictures import to_dot  # here and below: drawing would double the time of `import autodiff`
+
         return to_dot(self)
 
     def to_graphviz(self) -> Any:
         """The graph as a graphviz.Source, which notebooks draw where Graphviz's `dot` is installed."""
+        from autodiff.pictures import to_graphviz
+
         return to_graphviz(self)
 
     def save(self, path: str | Path, **options: Any) -> Path:
         """Writes a picture and returns its path: .svg (needs nothing else) or .dot; see `pictures.draw`."""
+        from autodiff.pictures import draw
+
         return draw(self, path, **options)
 
 

@@ -43,6 +43,15 @@ class Scalars(np.ndarray):
         """The elements' adjoints, a float array of the same shape; 0 where no backward pass has been."""
         return _floats(self, lambda element: element.grad)
 
+    def backward(self) -> None:
+        """Value.backward of the one element; ValueError where there are more, or none."""
+        if self.size != 1:
+            raise ValueError(
+                f"backward starts from one number, and this array has the shape {self.shape}; take np.sum(array) "
+                "or one of its elements"
+            )
+        self.item().backward()
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         return ufunc_on_nodes(ufunc, method, inputs, options)
 
@@ -89,6 +98,22 @@ def scalars(array: Any, name: str | None = None) -> Scalars:
             element = Value(as_number(element, "scalars"), label)
         result[index] = element
     return result.view(Scalars)
+
+
+def stop_gradient(x: Any) -> Any:
+    """A new leaf with the data of x, cut off from its graph; arrays element by element, a number as it is.
+
+    >>> v = Value(2.0)
+    >>> y = v * stop_gradient(v)
+    >>> y.backward()
+    >>> v.grad
+    2.0
+    """
+    if isinstance(x, Value):
+        return Value(x.data, x.name)
+    if isinstance(x, np.ndarray) and x.dtype == object:
+        return _as_scalars(np.frompyfunc(stop_gradient, 1, 1)(_plain(x)))
+    return x
 
 
 def elementwise(row: Primitive, operands: Sequence[Any]) -> Any:

@@ -160,7 +160,7 @@ class Value:
         >>> x = Value(2.0)
         >>> y = x**3
         >>> y.backward()
-        ... y.backward()
+        >>> y.backward()
         >>> x.grad, y.grad
         (24.0, 1.0)
         """
@@ -423,18 +423,6 @@ def as_number(data: Any, where: str) -> float:
     raise TypeError(f"{where} takes a real number, got {type(data).__name__} {data!r}{way_out}")
 
 
-def stop_gradient(x: Any) -> Any:
-    """A new leaf with the data of x, cut off from its graph; a number is returned as it is.
-
-    >>> v = Value(2.0)
-    >>> y = v * stop_gradient(v)
-    >>> y.backward()
-    ... v.grad
-    2.0
-    """
-    return Value(x.data, x.name) if isinstance(x, Value) else x
-
-
 def _operator(row: Primitive, a: Any, b: Any) -> Any:
     """record(row, a, b); NotImplemented where Python should ask the other operand, as for arrays."""
     other = b if type(a) is Value else a
@@ -464,6 +452,7 @@ def _method(row: Primitive) -> Callable[[Value], Value]:
         return record(row, self)
 
     method.__name__ = row.name
+    method.__qualname__ = f"Value.{row.name}"
     method.__doc__ = f"{row.name}(self): y = {row.formula}"
     return method
 

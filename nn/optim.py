@@ -16,7 +16,7 @@ class SGD:
     >>> p = Value(1.0)
     >>> (p * p).backward()
     >>> SGD([p], learning_rate=0.25).step()
-    ... p.data
+    >>> p.data
     0.5
     """
 

@@ -1,0 +1,339 @@
+"""Is this gradient right? agree, differ or undecidable, for every element, and why.
+
+A claim is compared with slopes that `autodiff.differences` measures on f itself, each with a bound on its error. The
+verdict comes from that bound and not from one tolerance for all: a gradient of 1e-9 that is wrong by a factor 2
+differs, and neither a kink nor float32 makes a right one differ.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf, isfinite, nan
+from typing import Any, Literal
+
+import numpy as np
+
+from autodiff.differences import RESOLVED, TIGHT, Slope, quantum, slope
+
+Verdict = Literal["agree", "differ", "undecidable"]
+
+DIGITS = 1e-6  # relative; a claim right to six digits is a right formula, perhaps passed through float32 once
+TERMS = 32.0  # units of rounding by which an element may be off, measured by the largest one: sums that cancel
+QUARTER = 0.25  # of the gradient; a claim this close was not doubled or halved
+BEYOND = 3.0  # bounds; a claim off by more differs for certain, one off by 2 to 3 is left open
+
+
+@dataclass(frozen=True)
+class Element:
+    """The verdict on one element of the claimed gradient, and the slope measured there."""
+
+    name: str  # as f calls it: x, W[0, 2]
+    argument: int
+    index: tuple[int, ...]
+    claimed: float
+    estimate: float  # nan when nothing could be measured
+    bound: float  # the slope lies within estimate +- bound
+    verdict: Verdict
+    reason: str
+    excess: float  # |claimed - estimate| in units of what is allowed
+
+    @property
+    def ratio(self) -> float:
+        """claimed / estimate; nan where the estimate is 0 or missing."""
+        return self.claimed / self.estimate if self.estimate else nan
+
+    def __str__(self) -> str:
+        return f"{self.name}: claimed {self.claimed:.7g}, measured {self.estimate:.7g} ± {self.bound:.0e}; {self.reason}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `check_grad` found: an Element for every element of the gradient, and the verdict on all.
+
+    It is true in a condition only when the verdict is "agree", so that `assert check_grad(f, x)` means what it says.
+    """
+
+    elements: tuple[Element, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """differ if any element differs, else undecidable if any is, else agree."""
+        return self.worst.verdict
+
+    @property
+    def worst(self) -> Element:
+        """The element that decided: of those with the gravest verdict, the one farthest off."""
+        gravity = ("agree", "undecidable", "differ")
+        return max(self.elements, key=lambda element: (gravity.index(element.verdict), element.excess))
+
+    def __bool__(self) -> bool:
+        return self.verdict == "agree"
+
+    def __str__(self) -> str:
+        count = Counter(element.verdict for element in self.elements)
+        parts = ", ".join(f"{number} {verdict}" for verdict, number in sorted(count.items()))
+        return f"{self.verdict} ({parts})\n  {self.worst}"
+
+
+def check_grad(f: Callable[..., Any], at: Any, claimed: Any = None) -> Check:
+    """Check: whether the gradient of f at a point is as claimed; agree, differ or undecidable, and why.
+
+    f: a function of one number or array, or of several when `at` is a tuple, that returns one number. at: float, array
+    or tuple of those; integers count as floats, float32 as float64. claimed: the gradient, in the structure of `at`;
+    None checks the project's own, by running f on nodes and calling backward on what it returns.
+
+    "agree" is said only where a factor 2 would have been noticed, or where the gradient is zero to the working accuracy
+    of f; "differ" only where the claim is clearly beyond the bound of the measurement and the rounding of the claim,
+    which has the accuracy of its dtype or of `at`'s, the coarser one. At a kink or a jump, at the edge of a domain, in
+    noise, and where f gives different values at the same point: "undecidable".
+
+    f is evaluated about 30 times per element where it is smooth, up to 150 times where it is not, each time on a fresh
+    copy. An exception or a warning at the point itself is yours; elsewhere it only makes a step useless. Not
+    thread-safe: warnings are silenced meanwhile. Raises ValueError when a point or claim is empty, a point not finite,
+    a claim of another shape, or what f returns not one number; TypeError for what is not a real number, and when
+    what f returns does not depend on the nodes it was given.
+
+    >>> print(check_grad(lambda x, y: x**2 + 1e-9 * y, (3.0, 1.0), claimed=(6.0, 2e-9)))
+    differ (1 agree, 1 differ)
+      y: claimed 2e-09, measured 1e-09 ± 1e-23; claimed is 2 times the measured slope
+    >>> check_grad(lambda x: np.maximum(0, x), 0.0, claimed=1.0).worst.reason
+    'a kink at 0: slopes from the left 0 and from the right 1'
+    """
+    points = _points(at)
+    claims = _own_gradient(f, points) if claimed is None else _claims(claimed, points, isinstance(at, tuple))
+    called = _Called(f, points)
+    names = _names(f, len(points))
+    elements = []
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        trouble = called.trouble()
+        grain = 0.0 if trouble else quantum(called.along, called.value)
+        for argument, (point, claim) in enumerate(zip(points, claims, strict=True)):
+            eps = float(np.finfo(claim.dtype).eps)
+            eps = eps if claimed is None else max(eps, point.eps)
+            largest = float(np.max(abs(claim[np.isfinite(claim)]), initial=0.0))
+            for index in np.ndindex(claim.shape):
+                found = Slope(trouble=trouble) if trouble else called.slope(argument, index, grain)
+                slack = TERMS * eps * (largest + abs(float(point.array[index])) * found.curvature)
+                name = names[argument] + (f"[{', '.join(map(str, index))}]" if index else "")
+                claim_here = float(claim[index])
+                judged = _judge(claim_here, found, max(DIGITS, eps**0.5), slack)
+                elements.append(Element(name, argument, index, claim_here, found.value, found.bound, *judged))
+        trouble = trouble or called.trouble()  # a counter or a generator inside f may show only now
+    if trouble:
+        elements = [replace(element, verdict="undecidable", reason=trouble) for element in elements]
+    return Check(tuple(elements))
+
+
+def _judge(claimed: float, found: Slope, relative: float, slack: float) -> tuple[Verdict, str, float]:
+    """(verdict, reason, excess) for one element; relative and slack say how far rounding may have moved the claim."""
+    if found.trouble:
+        return "undecidable", found.trouble, 0.0
+    if not isfinite(claimed):
+        return "differ", "the claim is not finite, the slope is", inf
+
+    def excess(value: float, allowed: float) -> float:
+        gap = abs(claimed - value)
+        return gap / (allowed + slack + relative * max(abs(claimed), abs(value))) if gap else 0.0
+
+    gap, larger, off = abs(claimed - found.value), max(abs(claimed), abs(found.value)), excess(found.value, 2 * found.bound)
+    hinted = abs(claimed - found.hint) <= relative * abs(claimed)  # False for nan
+    if off <= 1:
+        faint = abs(found.value) <= found.bound / RESOLVED and larger <= max(found.zero, slack)
+        if gap + found.bound <= QUARTER * larger:
+            return "agree", "equal within the bound", off
+        if hinted:
+            return "agree", "equal to the complex step, and within the bound", off
+        if abs(claimed - found.hint) > max(QUARTER * max(abs(claimed), abs(found.hint)), found.zero * 1e-16):
+            return "undecidable", f"too faint for differences; the complex step gives {found.hint:.7g}", off
+        if claimed == found.value == 0:
+            return "agree", "f is constant or symmetric there", off
+        if faint and found.bound <= max(found.zero, slack):
+            return "agree", "zero to working accuracy", off
+        return "undecidable", "f changes too little, or is too noisy, to tell this slope from its double", off
+    if hinted:
+        return "undecidable", "as claimed by the complex step, but not by differences", off
+    if any(excess(value, 2 * bound) <= 1 for value, bound in found.others):
+        return "undecidable", f"as claimed only over larger steps than {found.step:.0e}", off
+    if excess(found.value, BEYOND * found.bound + slack) <= 1:
+        return "undecidable", "too near the bound to call", off
+    ratio = claimed / found.value if abs(found.value) > found.bound else nan
+    if not isfinite(ratio):
+        return "differ", "claimed is far beyond the bound", off
+    if abs(ratio - 1) < TIGHT:
+        return "differ", f"claimed is off by {ratio - 1:+.1e} of the measured slope", off
+    return "differ", f"claimed is {ratio:.4g} times the measured slope", off
+
+
+@dataclass(frozen=True)
+class _Point:
+    """One argument of f: its numbers in float64, whether f gets a plain float, how accurate its gradient can be."""
+
+    array: np.ndarray
+    scalar: bool
+    eps: float
+
+
+class _Called:
+    """f at and around the point: on numbers or, if it takes only those, on nodes. The first call may raise and warn."""
+
+    def __init__(self, f: Callable[..., Any], points: list[_Point]) -> None:
+        self.f, self.points = f, points
+        self.arrays = [point.array for point in points]
+        self.nodes = False
+        try:
+            self.value = self(self.arrays)
+        except (AttributeError, TypeError) as on_numbers:  # x.relu() is an error on floats
+            self.nodes = True
+            try:
+                self.value = self(self.arrays)
+            except Exception:
+                raise on_numbers from None
+        generator = np.random.default_rng(0)
+        self.direction = [generator.uniform(0.5, 1.0, array.shape) for array in self.arrays]
+
+    def __call__(self, arrays: list[np.ndarray]) -> float:
+        """f there; raises what f raises, and ValueError when that is not one number."""
+        if self.nodes:
+            return _one_number(self.f(*_as_nodes(arrays, self.points)))
+        plain = [a.item() if p.scalar else a.copy() for a, p in zip(arrays, self.points, strict=True)]
+        return _one_number(self.f(*plain))
+
+    def trouble(self) -> str:
+        """What makes every measurement useless, found by calling f at the point once more; "" if nothing does."""
+        if not isfinite(self.value):
+            return f"f is {self.value} at the point"
+        return "" if self._safe(self.arrays) == self.value else "f gives different values at the same point"
+
+    def slope(self, argument: int, index: tuple[int, ...], grain: float) -> Slope:
+        """The measured d(f)/d(that element)."""
+
+        def moved(x: Any) -> list[np.ndarray]:
+            array = self.arrays[argument].astype(type(x))
+            array[index] = x
+            return [array if i == argument else other for i, other in enumerate(self.arrays)]
+
+        def imaginary(z: complex) -> complex:
+            try:
+                arrays = moved(z)
+                plain = [a.item() if p.scalar else a.copy() for a, p in zip(arrays, self.points, strict=True)]
+                result = np.asarray(self.f(*plain))
+                return complex(result.item()) if result.dtype.kind == "c" else complex(nan, nan)
+            except Exception:  # anything may go wrong in a function that was never meant for complex numbers
+                return complex(nan, nan)
+
+        x = float(self.arrays[argument][index])
+        return slope(lambda x: self._safe(moved(x)), x, self.value, grain, None if self.nodes else imaginary)
+
+    def along(self, t: float) -> float:
+        """f on a line through the point on which every number moves."""
+        arrays = []
+        for array, direction in zip(self.arrays, self.direction, strict=True):
+            arrays.append(array + t * np.maximum(abs(array), 1.0) * direction)
+        return self._safe(arrays)
+
+    def _safe(self, arrays: list[np.ndarray]) -> float:
+        """f there, nan where it raises: the edge of its domain, or of what its author thought of."""
+        try:
+            return self(arrays)
+        except Exception:
+            return nan
+
+
+def _one_number(result: Any) -> float:
+    """What f returned, as a float. Raises ValueError."""
+    from autodiff.value import Value
+
+    if isinstance(result, np.ndarray) and result.dtype == object and result.size == 1:
+        result = result.item()
+    if isinstance(result, Value):
+        return result.data
+    array = np.asarray(result)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        came = f"an array of shape {array.shape}" if array.size != 1 else f"{result!r} ({type(result).__name__})"
+        raise ValueError(f"a gradient is checked of one real number, and f returned {came}; let it return one, e.g. a sum")
+    return float(array.item())
+
+
+def _as_nodes(arrays: list[np.ndarray], points: list[_Point]) -> list[Any]:
+    from autodiff.scalars import scalars
+    from autodiff.value import Value
+
+    return [Value(a.item()) if p.scalar else scalars(a) for a, p in zip(arrays, points, strict=True)]
+
+
+def _own_gradient(f: Callable[..., Any], points: list[_Point]) -> list[np.ndarray]:
+    """The gradient by running f on nodes and backward; the grads of nodes that f brings along are left alone."""
+    from autodiff.value import Value, order
+
+    inputs = _as_nodes([point.array for point in points], points)
+    output = f(*inputs)
+    if isinstance(output, np.ndarray) and output.dtype == object and output.size == 1:
+        output = output.item()
+    if not isinstance(output, Value):
+        value = _one_number(output)
+        raise TypeError(
+            f"f returned the plain number {value} when it was given nodes: its output does not depend on them, or left "
+            "the graph on the way (.data, .item(), float()). Mend f, or give the gradient as claimed="
+        )
+    brought = [(node, node.grad) for node in order(output)]
+    output.backward()
+    gradient = [np.array(node.grad, dtype=np.float64) for node in inputs]
+    for node, grad in brought:
+        node.grad = grad
+    return gradient
+
+
+def _points(at: Any) -> list[_Point]:
+    points = []
+    for number, item in enumerate(at if isinstance(at, tuple) else (at,)):
+        name = f"at[{number}]" if isinstance(at, tuple) else "at"
+        if not isinstance(item, (float, int, np.generic, np.ndarray)):
+            raise TypeError(f"{name} must be a float or an array of floats, or `at` a tuple of those; got {item!r}")
+        array = np.asarray(item)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}; nodes hold theirs in .data")
+        if not array.size or not np.isfinite(array).all():
+            raise ValueError(f"{name} is {'empty' if not array.size else 'not finite'}: no gradient can be measured there")
+        eps = float(np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps)
+        points.append(_Point(array.astype(np.float64), not isinstance(item, np.ndarray), eps))
+    if not points:
+        raise ValueError("at is an empty tuple: there is nothing to differentiate by")
+    return points
+
+
+def _claims(claimed: Any, points: list[_Point], several: bool) -> list[np.ndarray]:
+    if several and (not isinstance(claimed, (tuple, list)) or len(claimed) != len(points)):
+        came = f"{len(claimed)} of them" if isinstance(claimed, (tuple, list)) else type(claimed).__name__
+        raise ValueError(f"claimed must be a tuple of {len(points)} gradients, one for each argument in `at`; got {came}")
+    claims = []
+    for number, (claim, point) in enumerate(zip(claimed if several else (claimed,), points, strict=True)):
+        name = f"claimed[{number}]" if several else "claimed"
+        try:
+            array = np.asarray(claim)
+            array = array.astype(np.float64) if array.dtype.kind in "biuO" else array
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} must be a number or an array of numbers, got {claim!r}") from error
+        if array.dtype.kind != "f":
+            raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+        if array.shape != point.array.shape:
+            raise ValueError(
+                f"{name} has shape {array.shape}, and the point has shape {point.array.shape}: a gradient has the shape "
+                "of what it is taken by"
+            )
+        claims.append(array)
+    return claims
+
+
+def _names(f: Callable[..., Any], count: int) -> list[str]:
+    """What f calls its arguments, as far as it tells."""
+    try:
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        names = [name for name, parameter in inspect.signature(f).parameters.items() if parameter.kind in kinds]
+    except (TypeError, ValueError):  # built-in functions may not tell
+        names = []
+    return names[:count] if len(names) >= count else [f"argument {number}" for number in range(count)]
