@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autodiff.graph import Edge, Graph, adjoints, checked_node, tangents
-from autodiff.notation import Expression, latex_number, local_formula, number_text
+from autodiff.notation import Expression, argument_names, latex_number, local_formula, number_text
 from autodiff.primitives import ATOM
 from autodiff.value import Value, as_number
 
@@ -151,7 +151,7 @@ def total_derivative(output: Value, wrt: Value, through: Sequence[Value] | Value
 
 
 def _edge_term(graph: Graph, edge: Edge, adjoint: dict[Value, float]) -> Term:
-    symbols = local_formula(edge.child, edge.position, graph.label)
+    symbols = local_formula(edge.child, edge.position, graph.symbol)
     return Term(edge.child, adjoint[edge.child], edge.local, graph.symbol(edge.child), symbols)
 
 
@@ -162,10 +162,11 @@ def _terms_through(graph: Graph, wrt: Value, through: Sequence[Value], adjoint: 
             raise ValueError(f"through: {node!r} is not below the output {graph.label(graph.output)}")
     tangent = tangents(graph.output, wrt, stops)
     if graph.output in tangent and graph.output not in stops:
-        names = " -> ".join(graph.label(node) for node in _escaping(graph, wrt, stops))
+        path = [graph.label(node) for node in _escaping(graph, wrt, stops)]
+        names = " -> ".join(path if len(path) <= 20 else [*path[:10], f"... {len(path) - 20} more ...", *path[-10:]])
         raise ValueError(
-            f"through: the chosen nodes do not cut every path from {graph.label(wrt)} to "
-            f"{graph.label(graph.output)}; {names} avoids them all. Add one of its nodes"
+            f"through: the chosen nodes do not cut every path from {path[0]} to {path[-1]}; {names} avoids them all. "
+            "Add one of its nodes"
         )
     return tuple(
         Term(node, adjoint[node], tangent[node], graph.symbol(node), None) for node in stops if node in tangent
@@ -195,7 +196,7 @@ class Path:
     @property
     def product(self) -> float:
         """What this path alone adds to the adjoint."""
-        return math.prod(self.locals)
+        return math.prod(self.locals, start=1.0)
 
 
 def count_paths(output: Value, wrt: Value) -> int:
@@ -284,7 +285,7 @@ class TotalDifferential:
     @property
     def predicted(self) -> float:
         """df = sum of partial * step."""
-        return math.fsum(term.contribution for term in self.terms)
+        return sum((term.contribution for term in self.terms), 0.0)  # fsum raises for inf - inf
 
     @property
     def remainder(self) -> float:
@@ -297,7 +298,7 @@ class TotalDifferential:
 
         The median over halvings of the step, so that no unlucky step decides.
         """
-        sizes = [abs(remainder) for remainder in self.remainders if abs(remainder) > self.rounding]
+        sizes = [abs(r) for r in self.remainders if math.isfinite(r) and abs(r) > self.rounding]
         slopes = sorted(math.log2(large / small) for large, small in zip(sizes, sizes[1:], strict=False))
         return slopes[len(slopes) // 2] if slopes else math.nan
 
@@ -334,7 +335,7 @@ def total_differential(f: Callable[..., Any], at: Sequence[float], step: Sequenc
         raise ValueError(f"at and step are tuples of one number per argument of f, got at={at!r}, step={step!r}")
     at = [as_number(number, "total_differential(at)") for number in at]
     step = [as_number(number, "total_differential(step)") for number in step]
-    names = _argument_names(f, len(at))
+    names = argument_names(f, len(at))
     nodes = [Value(number, name) for number, name in zip(at, names, strict=True)]
     output = checked_node(f(*nodes), "total_differential: f must return a node; it")
     adjoint = adjoints(output)
@@ -347,24 +348,20 @@ def total_differential(f: Callable[..., Any], at: Sequence[float], step: Sequenc
         moved = [Value(number + scale * change) for number, change in zip(at, step, strict=True)]
         return float(f(*moved).item() - output.data)
 
-    predicted = math.fsum(term.contribution for term in terms)
+    predicted = sum((term.contribution for term in terms), 0.0)
     scales = [0.5**halving for halving in range(HALVINGS)]
     actual = [change_of_f(scale) for scale in scales]
     remainders = tuple(change - scale * predicted for change, scale in zip(actual, scales, strict=True))
-    # Each f carries a few rounding errors of its own size, and the sum of the terms carries theirs.
+    # Each f carries a few rounding errors of its own size, each sum at + step those of `at`, the terms theirs.
     size = abs(output.data) + abs(actual[0]) + sum(abs(term.contribution) for term in terms)
+    size += sum(abs(term.partial * number) for term, number in zip(terms, at, strict=True))
     return TotalDifferential(terms, actual[0], remainders, rounding=16 * sys.float_info.epsilon * size)
 
 
-def _argument_names(f: Callable[..., Any], count: int) -> list[str]:
-    code = getattr(f, "__code__", None)
-    if code is not None and code.co_argcount == count:
-        return list(code.co_varnames[:count])
-    return [f"x{number}" for number in range(1, count + 1)]
-
-
 def _output_symbol(graph: Graph) -> Expression:
-    return Expression("f") if graph.output.name is None and graph.output.op else graph.symbol(graph.output)
+    unnamed = graph.output.name is None and graph.output.op is not None
+    taken = any(node.name == "f" for node in graph.nodes)
+    return Expression("f") if unnamed and not taken else graph.symbol(graph.output)
 
 
 def _atom(formula: Expression, latex: bool = False) -> str:

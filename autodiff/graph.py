@@ -5,6 +5,7 @@ Everything here reads the graph and changes nothing in it: neither a grad nor a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ class Edge:
     parent: Value
     child: Value
     local: float
-    position: int  # which operand of the child it is: x * x has an edge at 0 and one at 1
+    position: int  # which parent of the child it is: x * x has an edge at 0 and one at 1
 
 
 class Graph:
@@ -48,7 +49,8 @@ class Graph:
             for node in self.nodes
             for position, (parent, local) in enumerate(node.edges())
         )
-        self._number = {node: number for number, node in enumerate(self.nodes)}
+        self._members = dict.fromkeys(self.nodes)
+        self._symbols: dict[Value, Expression] | None = None
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -57,7 +59,7 @@ class Graph:
         return f"Graph({self.label(self.output)}: {len(self.nodes)} nodes, {len(self.edges)} edges)"
 
     def __contains__(self, node: object) -> bool:
-        return isinstance(node, Value) and node in self._number  # a dict asks for identity first, not for data
+        return isinstance(node, Value) and node in self._members  # a dict asks for identity first, not for data
 
     @property
     def leaves(self) -> tuple[Value, ...]:
@@ -80,21 +82,39 @@ class Graph:
         return children
 
     def symbol(self, node: Value) -> Expression:
-        """How formulas call a node: by its name, by its formula in names if that is short, or v and its number."""
-        if node.name:
-            return Expression(node.name)
-        if node.op is not None and all(parent.name for parent in node.parents):
-            short = formula(node)
-            if len(str(short)) <= MAX_LABEL:
-                return short
-        return Expression(f"v{self._number[node]}")
+        """How formulas call a node: by its name, by its formula in names if that is short, or v and its number.
+
+        Two nodes without a name never have the same symbol, nor that of a named one.
+        """
+        symbols = self._symbols
+        if symbols is None:
+            symbols = self._symbols = self._all_symbols()
+        return symbols[node]
+
+    def _all_symbols(self) -> dict[Value, Expression]:
+        names = {node.name for node in self.nodes if node.name}
+        letter = "v" if not any(re.fullmatch(r"v\d+", name) for name in names) else "node"
+        symbols, holders = {}, {name: 2 for name in names}
+        for number, node in enumerate(self.nodes):
+            symbol = Expression(node.name or f"{letter}{number}")
+            if not node.name and node.op is not None and all(parent.name for parent in node.parents):
+                short = formula(node)
+                text = str(short)
+                if len(text) <= MAX_LABEL:
+                    symbol = short
+                    holders[text] = holders.get(text, 0) + 1
+            symbols[node] = symbol
+        for number, node in enumerate(self.nodes):
+            if not node.name and holders.get(str(symbols[node]), 0) > 1:
+                symbols[node] = Expression(f"{letter}{number}")
+        return symbols
 
     def label(self, node: Value) -> str:
         """`symbol` as plain text."""
         return str(self.symbol(node))
 
     def operation(self, node: Value) -> str | None:
-        """How the operation that made a node is called, with its constant: "tanh", "+", "^2"; None for a leaf."""
+        """How the operation that made a node is called, with its constant: "tanh", "+", "^3"; None for a leaf."""
         return operation(node)
 
     def has_grad(self, node: Value) -> bool:

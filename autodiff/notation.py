@@ -44,7 +44,10 @@ class Expression:
         heads = [part.head for part in parts]
         numbers = [head for head in heads if isinstance(head, float)]
         if len(numbers) == len(heads):
-            return Expression(row.on_floats(*numbers))
+            try:
+                return Expression(row.forward(*numbers))
+            except (ArithmeticError, ValueError):
+                return Expression(row, parts)  # log(0) stays log(0), and warns nobody
         if row is mul:
             if 0.0 in numbers:
                 return Expression(0.0)
@@ -57,6 +60,8 @@ class Expression:
             return parts[heads[0] == 0.0]
         if row in (sub, power, div) and heads[1] == (0.0 if row is sub else 1.0):
             return parts[0]
+        if row is power and heads[1] == 0.0:
+            return Expression(1.0)
         return Expression(row, parts)
 
     def __add__(self, other: Any) -> Expression:
@@ -95,17 +100,22 @@ class Expression:
     def __abs__(self) -> Expression:
         return self.apply_primitive(absolute, self)
 
+    def __lt__(self, other: float) -> bool:
+        """By number; a name is like most numbers: it is neither small nor equal to anything."""
+        return isinstance(self.head, float) and self.head < other
+
+    def __gt__(self, other: float) -> bool:
+        return isinstance(self.head, float) and self.head > other
+
     @property
     def binds(self) -> int:
         """How tightly the printed form holds together; see primitives.SUM ... ATOM."""
         if isinstance(self.head, Primitive):
             return self.head.binds
-        return SUM if self.leads_with_minus else ATOM
-
-    @property
-    def leads_with_minus(self) -> bool:
-        """Whether it prints with a minus in front, which needs no brackets at the start of a product."""
-        return self.head is neg or (isinstance(self.head, float) and str(self.head).startswith("-"))
+        if isinstance(self.head, float):
+            text = number_text(self.head)
+            return SUM if text.startswith("-") else PRODUCT if "e" in text else ATOM
+        return ATOM
 
     def render(self, latex: bool) -> str:
         """The printed form in plain text or in LaTeX, with brackets where they must be."""
@@ -116,10 +126,14 @@ class Expression:
         row = self.head
         template, needs = (row.latex, row.latex_needs) if latex else (row.text, row.needs)
         texts: list[str] = []
-        for operand, need in zip(self.operands, needs, strict=True):
-            leading = not texts and need == PRODUCT and template.startswith("<a>")
-            bare = operand.binds >= need or (leading and operand.leads_with_minus)
-            texts.append(operand.render(latex) if bare else f"({operand.render(latex)})")
+        for place, operand, need in zip(("<a>", "<b>"), self.operands, needs, strict=False):
+            text = operand.render(latex)
+            # A sign may open a sum or a product, but never follow another operation.
+            opens = template.startswith(place)
+            signed = operand.head is neg or isinstance(operand.head, float)
+            binds = max(operand.binds, PRODUCT) if opens and signed else operand.binds
+            bare = binds >= need and (opens or need == SUM or not text.startswith("-"))
+            texts.append(text if bare else rf"\left({text}\right)" if latex else f"({text})")
         return re.sub("<([ab])>", lambda place: texts["ab".index(place[1])], template)
 
     def __str__(self) -> str:
@@ -162,36 +176,36 @@ def formula(
     return Expression(node.op.source, tuple(operands))
 
 
-def local_formula(child: Value, position: int, label: Callable[[Value], str]) -> Expression:
-    """d(child)/d(parent) in symbols for the edge at `position`, by the row's rule run on the nodes' labels.
+def local_formula(child: Value, position: int, symbol: Callable[[Value], Expression]) -> Expression:
+    """d(child)/d(parent) in symbols for the edge at `position`, by the row's rule run on the nodes' symbols.
 
     >>> x, w = Value(2.0, name="x"), Value(3.0, name="w")
-    >>> print(local_formula(w * x, 0, label=lambda node: node.name or "y"))
+    >>> print(local_formula(w * x, 0, symbol=lambda node: Expression(node.name or "y")))
     x
     """
     row = child.op
     assert row is not None
     letters = [
-        Expression(label(operand)) if isinstance(operand, Value) else Expression(operand)
+        symbol(operand) if isinstance(operand, Value) else Expression(operand)
         for operand in ((child.a, child.b) if row.arity == 2 else (child.a,))
     ]
     rule = (row.da, row.db)[position]
     assert rule is not None
-    result = rule(Expression(label(child)), *letters)
+    result = rule(symbol(child), *letters)
     return result if isinstance(result, Expression) else Expression(float(result))
 
 
 def operation(node: Value) -> str | None:
-    """How the operation that made a node is called, with its constant: "tanh", "+", "^2"; None for a leaf.
+    """How the operation that made a node is called, with its constant: "tanh", "+", "^3"; None for a leaf.
 
     >>> x = Value(2.0)
     >>> operation(x.tanh()), operation(x * x), operation(x**2), operation(1 - x), operation(x)
-    ('tanh', '·', '^2', '1 -', None)
+    ('tanh', '·', '²', '1 -', None)
     """
     row = node.op
     if row is None:
         return None
-    if row.arity == 1 or "(" in row.text or "[" in row.text:
+    if "(" in row.text or "[" in row.text or (row.arity == 1 and not row.text.startswith("<a>")):
         return row.name
     places = {"<a>": "", "<b>": ""}
     if row.constant:
@@ -229,7 +243,7 @@ def latex_name(name: str) -> str:
     """
     match = re.fullmatch(r"([A-Za-z]+?)(hat)?(\d*)(?:_([\w,]+)|\[([\w, ]+)\])?", name)
     if not match:
-        return r"\mathrm{" + re.sub(r"([_%&#$ {}])", r"\\\1", name.replace("\\", r"\backslash ")) + "}"
+        return rf"\mathrm{{{escaped(name)}}}"
     base, hat, layer, lower, bracket = match.groups()
     symbol = base if len(base) == 1 else rf"\{base}" if base in GREEK else rf"\mathrm{{{base}}}"
     index = (lower or bracket or "").replace("_", ",")
@@ -238,3 +252,30 @@ def latex_name(name: str) -> str:
         + (f"^{{({layer})}}" if layer and index else f"_{{{layer}}}" if layer else "")
         + (f"_{{{index}}}" if index else "")
     )
+
+
+def escaped(text: str) -> str:
+    r"""text with what LaTeX's mathematics would take as a command written as a sign.
+
+    >>> print(escaped("a_b^2"))
+    a\_b{\wedge}2
+    """
+    signs = {"\\": r"{\backslash}", "^": r"{\wedge}", "~": r"{\sim}"}
+    return re.sub(r"[\\^~_%&#$ {}]", lambda sign: signs.get(sign[0], "\\" + sign[0]), text)
+
+
+def argument_names(f: Callable[..., Any], count: int) -> list[str]:
+    """What f calls its first `count` positional arguments; x1, x2, ... where it does not tell.
+
+    >>> argument_names(lambda u, v: u, 2), argument_names(max, 2)
+    (['u', 'v'], ['x1', 'x2'])
+    """
+    import inspect  # slow to import, and only needed here
+
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):  # built-in functions may not tell
+        parameters = ()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [parameter.name for parameter in parameters if parameter.kind in kinds]
+    return names[:count] if len(names) >= count else [f"x{number}" for number in range(1, count + 1)]

@@ -49,7 +49,7 @@ class Primitive:
         binds: int,
         needs: Sequence[int],
         latex_needs: Sequence[int] | None = None,
-        becomes: Mapping[float, Primitive] | None = None,
+        becomes: Mapping[tuple[str, float], Primitive] | None = None,
         constant: str | None = None,
         source: Primitive | None = None,
     ) -> None:
@@ -130,6 +130,7 @@ def numbers_in_brackets(numbers: Sequence[float]) -> str:
 
 
 TABLE: dict[str, Primitive] = {}  # name -> row
+ON_NEW_ROW: list[Callable[[Primitive], None]] = []  # called with every row that is added from then on
 UFUNCS: dict[np.ufunc, Primitive] = {}  # NumPy's universal function -> row
 
 
@@ -148,7 +149,7 @@ def primitive(
     binds: int = ATOM,
     needs: Sequence[int] | None = None,
     latex_needs: Sequence[int] | None = None,
-    becomes: Mapping[float, Primitive] | None = None,
+    becomes: Mapping[tuple[str, float], Primitive] | None = None,
 ) -> Primitive:
     """A new row of the table, of one or two operands: one rule for each.
 
@@ -159,7 +160,7 @@ def primitive(
     text      how it prints, with <a> and <b> for the operands; latex the same in LaTeX
     binds     how tightly the printed form holds together; needs: how tightly each operand must
               (latex_needs where LaTeX differs: a fraction needs no brackets)
-    becomes   {constant: row}: what a two-operand row is when one operand is that constant
+    becomes   {(side, constant): row}: what a two-operand row is when the operand on that side is that constant
 
     Raises ValueError for a name that is taken or a number of rules that is not 1 or 2.
 
@@ -174,11 +175,12 @@ def primitive(
         raise ValueError(f"row {name!r}: one rule per operand, for one or two operands, got {len(rules)}")
     letters = ("a", "b")[: len(rules)]
     places = ", ".join(f"<{letter}>" for letter in letters)
+    upright = name.replace("_", r"\_")
     array = array or np.vectorize(forward, otypes=[float])
     fields: dict[str, Any] = {
         "formula": formula or f"{name}({', '.join(letters)})",
         "text": text or f"{name}({places})",
-        "latex": latex or rf"\operatorname{{{name}}}\left({places}\right)",
+        "latex": latex or rf"\operatorname{{{upright}}}\left({places}\right)",
         "binds": binds,
         "needs": needs or [SUM] * len(rules),
         "latex_needs": latex_needs,
@@ -196,6 +198,8 @@ def primitive(
     TABLE[name] = row
     if isinstance(array, np.ufunc):
         UFUNCS[array] = row
+    for tell in ON_NEW_ROW:
+        tell(row)
     return row
 
 
@@ -243,6 +247,22 @@ def _exceeds_array(a: Any, b: Any) -> Any:
     return np.where(np.isnan(a) | np.isnan(b), np.nan, ordered)
 
 
+def _divide(a: float, b: float) -> float:
+    y = a / b
+    if y - y != 0.0:
+        raise ArithmeticError  # inf or nan: NumPy knows which operands deserve a warning
+    return y
+
+
+def _power_slope(y: Any, a: Any, b: Any) -> Any:
+    """d(a**b)/da = b * a**(b - 1), but as b * a**b / a for |b| < 1/2, and so for the constant power b = 0.
+
+    There b - 1 has lost digits of b, which a logarithm of a far from 0 would magnify.
+    """
+    divided = (b > -0.5) * (b < 0.5) * (1.0 - (a == 0.0) * (b != 0.0))
+    return b * power(a, b - (1.0 - divided)) / (a + (a == 0.0)) ** divided
+
+
 # fmt: off
 # --- the table ------------------------------------------------------------------------------------------------
 
@@ -271,7 +291,7 @@ mul = primitive(
     binds=PRODUCT, needs=(PRODUCT, POWER),
 )
 div = primitive(
-    "div", operator.truediv, lambda y, a, b: 1.0 / b, lambda y, a, b: -y / b,
+    "div", _divide, lambda y, a, b: 1.0 / b, lambda y, a, b: -y / b,
     array=np.true_divide, formula="a / b", text="<a> / <b>", latex=r"\frac{<a>}{<b>}",
     binds=PRODUCT, needs=(PRODUCT, POWER), latex_needs=(SUM, SUM),
 )
@@ -290,12 +310,10 @@ square = primitive(
     array=np.square, formula="a * a", text="<a>²", latex="{<a>}^{2}", binds=POWER, needs=(ATOM,),
 )
 sqrt = primitive("sqrt", math.sqrt, lambda y, a: 0.5 / y, array=np.sqrt, text="√(<a>)", latex=r"\sqrt{<a>}")
-# b - 1, and 0 for the constant power b = 0, where 0 * a**(-1) would be nan at a = 0. In the same spirit log(a)
-# is left alone where y = 0 already answers: 0 ** b has the derivative 0 for b > 0, not 0 * log(0).
 power: Primitive = primitive(
-    "pow", math.pow, lambda y, a, b: b * power(a, b - (b != 0.0)), lambda y, a, b: y * log(a + (y == 0.0)),
+    "pow", math.pow, _power_slope, lambda y, a, b: y * log(a + (y == 0.0)),  # 0 ** b is flat in b > 0
     array=np.power, formula="a ** b", text="<a>^<b>", latex="{<a>}^{<b>}",
-    binds=POWER, needs=(ATOM, ATOM), latex_needs=(ATOM, SUM),
+    binds=POWER, needs=(ATOM, ATOM), latex_needs=(ATOM, SUM), becomes={("right", 2.0): square},
 )
 sigmoid: Primitive = primitive(
     "sigmoid", _sigmoid, lambda y, a: y * sigmoid(-a),  # y * (1 - y) would cancel for large a
@@ -319,5 +337,5 @@ softplus = primitive(
 maximum = primitive(
     "maximum", _maximum, lambda y, a, b: exceeds(a, b), lambda y, a, b: exceeds(b, a),
     array=np.maximum, formula="max(a, b)", text="max(<a>, <b>)", latex=r"\max\left(<a>, <b>\right)",
-    becomes={0.0: relu},
+    becomes={("left", 0.0): relu, ("right", 0.0): relu},
 )

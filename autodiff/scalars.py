@@ -7,27 +7,21 @@ subclass whose universal functions go through the table instead.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
 from autodiff.primitives import UFUNCS, Primitive
-from autodiff.value import Value, as_number
+from autodiff.value import Value, as_number, checked_name
 
-# Universal functions that NumPy itself runs on objects through the operators of Value.
-OPERATORS = frozenset(
-    (np.add, np.subtract, np.multiply, np.true_divide, np.power, np.negative, np.positive, np.absolute, np.matmul)
-)
-# Those that answer by data alone and so belong to no gradient.
-BY_DATA = frozenset(
-    (
-        np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
-        np.isnan, np.isinf, np.isfinite, np.signbit,
-    )
-)  # fmt: skip
+# Universal functions that NumPy runs on objects through the operators of Value, and that can raise no warning there.
+OPERATORS = frozenset((np.add, np.subtract, np.multiply, np.negative, np.positive, np.absolute, np.matmul))
+COMPARISONS = frozenset((np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal))
+TESTS = frozenset((np.isnan, np.isinf, np.isfinite, np.signbit))  # answered by data alone
 
-_refusal: TypeError | None = None  # the last refusal of `ufunc_on_nodes` inside the NumPy function that runs now
+_refusal = ""  # why `ufunc_on_nodes` refused, inside the NumPy function that runs now
 
 
 class Scalars(np.ndarray):
@@ -57,12 +51,14 @@ class Scalars(np.ndarray):
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         global _refusal
-        outer, _refusal = _refusal, None
+        outer, _refusal = _refusal, ""
         try:
             result = super().__array_function__(function, types, args, options)
             # NumPy catches the TypeError of a method and tries again on a plain array, where the graph ends.
-            if _refusal is not None:
-                raise _refusal
+            if _refusal:
+                raise TypeError(_refusal)
+        except TypeError as error:
+            raise TypeError(_refusal or str(error)) from None
         finally:
             _refusal = outer
         return _as_scalars(result)
@@ -87,6 +83,8 @@ def scalars(array: Any, name: str | None = None) -> Scalars:
     >>> W[0, 1].name
     'W[0,1]'
     """
+    if name is not None:
+        checked_name(name)
     plain = _plain(array) if isinstance(array, (np.ndarray, Value)) else np.asarray(array)
     if plain.dtype.kind not in "fiubO":
         raise TypeError(f"scalars takes real numbers, got an array of {plain.dtype}")
@@ -111,14 +109,12 @@ def stop_gradient(x: Any) -> Any:
     """
     if isinstance(x, Value):
         return Value(x.data, x.name)
-    if isinstance(x, np.ndarray) and x.dtype == object:
-        return _as_scalars(np.frompyfunc(stop_gradient, 1, 1)(_plain(x)))
-    return x
+    return _loop(stop_gradient, [x]) if isinstance(x, np.ndarray) and x.dtype == object else x
 
 
 def elementwise(row: Primitive, operands: Sequence[Any]) -> Any:
     """row over arrays of nodes and numbers, broadcast together as NumPy does."""
-    return _as_scalars(np.frompyfunc(row, len(operands), 1)(*map(_plain, operands)))
+    return _loop(row, operands)
 
 
 def ufunc_on_nodes(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:
@@ -126,41 +122,73 @@ def ufunc_on_nodes(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options:
 
     Raises TypeError, naming the function, where the table has no row for it.
     """
-    options = dict(options)
-    out = options.pop("out", None)
-    plain = [_plain(x) for x in inputs]
-    if ufunc in OPERATORS:
-        function = ufunc
-    elif ufunc in BY_DATA:
-        function, plain = ufunc, [_floats(x, lambda element: element.data) for x in plain]
-    elif ufunc in UFUNCS:
-        # identity=None: its reductions may run over several axes, like those of np.maximum
-        function = np.frompyfunc(UFUNCS[ufunc], ufunc.nin, 1, identity=None)
-    elif ufunc is np.conjugate:
-        function = np.positive  # real numbers are their own conjugates
-    else:
+    by_data = ufunc in COMPARISONS or ufunc in TESTS
+    if not (by_data or ufunc in OPERATORS or ufunc in UFUNCS or ufunc is np.conjugate):
         _refuse(
             f"np.{ufunc.__name__} cannot be applied to nodes: the table has no row for it. Write it with "
             f"{', '.join(sorted({known.__name__ for known in (*OPERATORS, *UFUNCS)}))}; or make a row with "
             "autodiff.primitive; or take .data to leave the graph"
         )
-    result = getattr(function, method)(*plain, **options)
-    if out is not None:
-        target = out[0]
-        if target.dtype != object:
+    out = options.get("out", ())
+    if method == "at":
+        out, by_data = inputs[:1], False
+    for target in out:
+        if target is not None and target.dtype != object and not by_data:
             _refuse(
-                f"np.{ufunc.__name__}(..., out=array of {target.dtype}) would drop the gradient; "
+                f"np.{ufunc.__name__} into an array of {target.dtype} would drop the gradient; "
                 "give it no out=, or an array made by scalars"
             )
-        target.view(np.ndarray)[...] = result
-        return target
-    return _as_scalars(result)
+    plain: list[Any] = [_plain(x) for x in inputs]
+    if ufunc in TESTS:
+        plain = [_floats(x, lambda element: element.data) for x in plain]
+    elif method == "__call__" and ufunc in UFUNCS and ufunc not in OPERATORS:
+        return _loop(UFUNCS[ufunc], plain, out[0] if out else None, options.get("where", True))
+    function = np.positive if ufunc is np.conjugate else ufunc  # real numbers are their own conjugates
+    if ufunc in UFUNCS and ufunc not in OPERATORS:
+        # identity=None: its reductions may run over several axes, like those of np.maximum
+        function = np.frompyfunc(UFUNCS[ufunc], ufunc.nin, 1, identity=None)
+    given = {**options, "out": tuple(map(_plain, out))} if "out" in options else options
+    with np.errstate(all="ignore"):  # NumPy would report what the processor noticed meanwhile
+        result = getattr(function, method)(*plain, **given)
+    return out[0] if "out" in options else _as_scalars(result)
+
+
+def function_on_nodes(function: Callable[..., Any], args: Any, options: Any) -> Any:
+    """What a NumPy function does where one of its arguments is a Value: the same as for an array of no dimensions."""
+
+    def boxed(x: Any) -> Any:
+        if isinstance(x, Value):
+            return scalars(x)
+        return type(x)(map(boxed, x)) if type(x) in (list, tuple) else x
+
+    result = function(*map(boxed, args), **{key: boxed(x) for key, x in options.items()})
+    return result.item() if isinstance(result, Scalars) and result.ndim == 0 else result
+
+
+def _loop(function: Callable[..., Any], operands: Sequence[Any], out: Any = None, where: Any = True) -> Any:
+    """function element by element, broadcast; not by np.frompyfunc, which adds warnings of its own."""
+    arrays = [np.asarray(_plain(x), dtype=object) for x in operands]
+    grid = np.broadcast(*arrays) if len(arrays) > 1 else arrays[0].flat
+    if where is not True:
+        if out is None:
+            _refuse("where= without out= would leave holes in an array of nodes; use np.where(condition, x, y)")
+        mask = np.broadcast_to(where, out.shape)
+        arrays = [np.broadcast_to(array, out.shape)[mask] for array in arrays]
+        out.view(np.ndarray)[mask] = _loop(function, arrays)
+        return out
+    shape = grid.shape if len(arrays) > 1 else arrays[0].shape
+    values = (function(*each) for each in grid) if len(arrays) > 1 else map(function, grid)
+    result = np.fromiter(values, dtype=object, count=math.prod(shape)).reshape(shape)
+    if out is not None:
+        out.view(np.ndarray)[...] = result
+        return out
+    return result.view(Scalars) if shape else result.item()
 
 
 def _refuse(message: str) -> NoReturn:
     global _refusal
-    _refusal = TypeError(message)
-    raise _refusal
+    _refusal = message
+    raise TypeError(message)
 
 
 def _plain(x: Any) -> Any:
@@ -173,8 +201,8 @@ def _plain(x: Any) -> Any:
 
 
 def _as_scalars(result: Any) -> Any:
-    if isinstance(result, np.ndarray) and result.dtype == object:
-        return result.view(Scalars)
+    if isinstance(result, np.ndarray):
+        return result.view(Scalars if result.dtype == object else np.ndarray)
     if isinstance(result, (tuple, list)):
         return type(result)(map(_as_scalars, result))
     return result

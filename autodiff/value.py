@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from autodiff.primitives import (
+    ON_NEW_ROW,
     TABLE,
     Primitive,
     absolute,
@@ -58,7 +59,7 @@ def scope(name: str) -> Iterator[None]:
     """
     global _unnamed
     outer = _unnamed
-    _unnamed = Label(None, (outer.scope if outer else ()) + (_checked_name(name),))
+    _unnamed = Label(None, (outer.scope if outer else ()) + (checked_name(name),))
     try:
         yield
     finally:
@@ -110,7 +111,7 @@ class Value:
 
     @name.setter
     def name(self, name: str | None) -> None:
-        self.label = Label(None if name is None else _checked_name(name), self.scope)
+        self.label = Label(None if name is None else checked_name(name), self.scope)
 
     @property
     def scope(self) -> tuple[str, ...]:
@@ -290,6 +291,15 @@ class Value:
     def __int__(self) -> int:
         return int(self.__float__())  # raises
 
+    def __getstate__(self) -> tuple[Any, ...]:
+        grad = None if self.grad is NO_GRAD else self.grad  # its identity would not survive a file
+        return self.data, grad, self.op, self.a, self.b, self.label
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.data, grad, self.op, self.a, self.b, self.label = state
+        self.grad = NO_GRAD if grad is None else grad
+        self.uses = 0
+
     def __repr__(self) -> str:
         name = f", name={self.name!r}" if self.name else ""
         grad = "" if self.grad is NO_GRAD else f", grad={self.grad!r}"
@@ -301,6 +311,15 @@ class Value:
         from autodiff.scalars import ufunc_on_nodes
 
         return ufunc_on_nodes(ufunc, method, inputs, options)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        from autodiff.scalars import function_on_nodes
+
+        return function_on_nodes(function, args, options)
+
+    def conjugate(self) -> Value:
+        """The node itself: a real number is its own conjugate."""
+        return self
 
     @staticmethod
     def apply_primitive(row: Primitive, *operands: Any) -> Any:
@@ -375,12 +394,12 @@ def record(row: Primitive, a: Any, b: Any = None) -> Value:
             return Value(_forward(row, a.data, b.data), None, row, a, b)
         if type(a) is Value:
             constant = as_number(b, row.name)
-            if constant in row.becomes:
-                return record(row.becomes[constant], a)
+            if ("right", constant) in row.becomes:
+                return record(row.becomes["right", constant], a)
             return Value(_forward(row, a.data, constant), None, row.folded["right"], a, constant)
         constant = as_number(a, row.name)
-        if constant in row.becomes:
-            return record(row.becomes[constant], b)
+        if ("left", constant) in row.becomes:
+            return record(row.becomes["left", constant], b)
         return Value(_forward(row, constant, b.data), None, row.folded["left"], b, constant)
     except FloatingPointError as error:
         raise _naming(error, a, b) from None
@@ -441,22 +460,26 @@ def _compare(comparison: Callable[[Any, Any], Any], a: Value, b: Any) -> Any:
     return NotImplemented
 
 
-def _checked_name(name: Any) -> str:
+def checked_name(name: Any) -> str:
+    """name, if it is a string; TypeError if not."""
     if not isinstance(name, str):
         raise TypeError(f"a name is a string, got {type(name).__name__} {name!r}")
     return name
 
 
-def _method(row: Primitive) -> Callable[[Value], Value]:
+def _add_method(row: Primitive) -> None:
+    """Every row of one operand is also a method: v.exp(), v.relu()."""
+
     def method(self: Value) -> Value:
         return record(row, self)
 
-    method.__name__ = row.name
-    method.__qualname__ = f"Value.{row.name}"
-    method.__doc__ = f"{row.name}(self): y = {row.formula}"
-    return method
+    if row.arity == 1 and not hasattr(Value, row.name):
+        method.__name__ = row.name
+        method.__qualname__ = f"Value.{row.name}"
+        method.__doc__ = f"{row.name}(self): y = {row.formula}"
+        setattr(Value, row.name, method)
 
 
-for _name, _row in TABLE.items():
-    if _row.arity == 1 and not hasattr(Value, _name):
-        setattr(Value, _name, _method(_row))
+for _row in TABLE.values():
+    _add_method(_row)
+ON_NEW_ROW.append(_add_method)

@@ -55,7 +55,7 @@ class Layer(Module):
         generator: Any = None,
     ) -> None:
         n_in, n_out = check_sizes([n_in, n_out])
-        self.activation = activation or ("relu" if nonlin else "identity")
+        self.activation = ("relu" if nonlin else "identity") if activation is None else activation
         self._f = activation_named(self.activation)
         generator = generator or (random if seed is None else random.Random(seed))
         columns = [[generator.uniform(-1.0, 1.0) for _ in range(n_in)] for _ in range(n_out)]
@@ -81,6 +81,8 @@ class Layer(Module):
             if x.shape[1] != self.W.shape[0]:
                 raise ValueError(f"a layer of {self.W.shape[0]} inputs takes (n, {self.W.shape[0]}), got {x.shape}")
             return self._f(_real(x) @ self.W + self.b)
+        if isinstance(x, np.ndarray) and x.ndim != 1:
+            raise ValueError(f"a layer of {self.W.shape[0]} inputs takes (n, {self.W.shape[0]}), got {x.shape}")
         z = [neuron.preactivation(x) for neuron in self.neurons]
         if self.activation == "softmax":  # the one activation that mixes units
             out = list(self._f(scalars(np.array(z, dtype=object))))
@@ -110,6 +112,11 @@ class Neuron(Module):
         neuron = cls.__new__(cls)
         neuron.layer, neuron.column = layer, column
         return neuron
+
+    @property
+    def nonlin(self) -> bool:
+        """Whether there is an activation other than the identity."""
+        return self.layer.activation != "identity"
 
     @property
     def w(self) -> list[Value]:
@@ -194,8 +201,8 @@ class MLP(Module):
         >>> MLP(1, [1], seed=0).assign([[[2.0]]], [[0.5]])([3.0]).data
         6.5
         """
-        W = [np.asarray(array, dtype=float) for array in (W[1:] if len(W) and W[0] is None else W)]
-        b = [np.asarray(array, dtype=float) for array in (b[1:] if len(b) and b[0] is None else b)]
+        W = [_numbers(array) for array in (W[1:] if len(W) and W[0] is None else W)]
+        b = [_numbers(array) for array in (b[1:] if len(b) and b[0] is None else b)]
         if len(W) != len(self.layers) or len(b) != len(self.layers):
             raise ValueError(f"expected {len(self.layers)} arrays W and as many b, got {len(W)} and {len(b)}")
         for k, (layer, w_k, b_k) in enumerate(zip(self.layers, W, b, strict=True), 1):
@@ -225,6 +232,8 @@ class MLP(Module):
         """
         z: list[Any] = [None]
         a = [scalars(_real(np.asarray(X)))]
+        if a[0].ndim != 2 or a[0].shape[1] != self.sizes[0]:
+            raise ValueError(f"a network of {self.sizes[0]} inputs takes (n, {self.sizes[0]}), got {a[0].shape}")
         for layer in self.layers:
             z.append(a[-1] @ layer.W + layer.b)
             a.append(layer._f(z[-1]))
@@ -241,6 +250,13 @@ class MLP(Module):
 
 def _index(i: int, j: int) -> str:
     return f"{i}{j}" if i < 10 and j < 10 else f"{i},{j}"
+
+
+def _numbers(array: Any) -> Any:
+    array = np.asarray(array)
+    if array.dtype.kind not in "fiub":  # dtype=float would read "1" as 1 and None as nan
+        raise TypeError(f"assign takes arrays of real numbers, got {array.dtype}")
+    return array.astype(float)
 
 
 def _real(x: Any) -> Any:

@@ -50,23 +50,23 @@ def bce(y: Any, yhat: Any, reduction: str = "mean") -> Any:
     """
     y, yhat = _paired(y, yhat)
     # A weight of 0 moves the logarithm's argument away from 0, where 0 * log(0) would be nan.
-    return _reduced(-(y * log(yhat + (y == 0)) + (1.0 - y) * log((1.0 - yhat) + (y == 1))), reduction)
+    return _reduced(-(y * log(_shifted(y, yhat)) + (1.0 - y) * log(_shifted(1.0 - y, 1.0 - yhat))), reduction)
 
 
 def bce_with_logits(y: Any, z: Any, reduction: str = "mean") -> Any:
-    """softplus(z) - y z per element: the binary cross entropy of yhat = sigmoid(z), exact for any z.
+    """y softplus(-z) + (1 - y) softplus(z) per element: the binary cross entropy of yhat = sigmoid(z), exact for any z.
 
     >>> bce_with_logits([[0.0]], np.array([[40.0]]))
     40.0
     """
     y, z = _paired(y, z)
-    return _reduced(softplus(z) - y * z, reduction)
+    return _reduced(y * softplus(-z) + (1.0 - y) * softplus(z), reduction)
 
 
 def ce(y: Any, yhat: Any, reduction: str = "mean") -> Any:
     """- sum_i y_i log yhat_i per sample: the cross entropy of a distribution over m classes."""
     y, yhat = _paired(y, yhat)
-    return _reduced(-(y * log(yhat + (y == 0))), reduction)
+    return _reduced(-(y * log(_shifted(y, yhat))), reduction)
 
 
 LOSSES: dict[str, Callable[..., Any]] = {"sse": sse, "half_sse": half_sse, "mse": mse, "bce": bce, "ce": ce}
@@ -79,6 +79,11 @@ def loss(name: str) -> Callable[..., Any]:
     return LOSSES[name]
 
 
+def _shifted(weight: Any, x: Any) -> Any:
+    """x, but 1 more where its weight is 0 and log(x) or its derivative overflows: elsewhere y has a gradient too."""
+    return x + ((weight == 0) & (x < 1e-300))
+
+
 def _paired(y: Any, yhat: Any) -> tuple[Any, Any]:
     yhat = _array(yhat, "yhat")
     y = _array(y, "y")
@@ -87,7 +92,7 @@ def _paired(y: Any, yhat: Any) -> tuple[Any, Any]:
             f"y has the shape {y.shape} and yhat {yhat.shape}; a loss pairs them element by element, "
             "so reshape y to the shape of yhat (NumPy would broadcast them into a larger array)"
         )
-    if y.ndim not in (1, 2) or y.shape[0] == 0:
+    if y.ndim not in (1, 2) or y.size == 0:
         raise ValueError(f"y and yhat are (n, m) with n >= 1, or (n,) for one output; got the shape {y.shape}")
     return y, yhat
 

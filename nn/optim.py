@@ -25,6 +25,7 @@ class SGD:
         for parameter in self.parameters:
             if not isinstance(parameter, Value):
                 raise TypeError(f"SGD takes Values, got {type(parameter).__name__}; try model.parameters()")
+        self.parameters = list(dict.fromkeys(self.parameters))  # tied weights move once
         if not (math.isfinite(learning_rate) and learning_rate > 0):
             raise ValueError(f"learning_rate is a positive number, got {learning_rate!r}")
         self.learning_rate = learning_rate

@@ -150,9 +150,7 @@ SIZES_BY_DEPTH = {1: (3, 2), 2: (2, 4, 3), 3: (3, 4, 2, 1), 4: (1, 3, 2, 4, 2)}
 
 def cases():
     hidden = itertools.cycle(ACTIVATIONS)
-    for loss, reduction, layout, depth, n in itertools.product(
-        LOSSES, REDUCTIONS, LAYOUTS, SIZES_BY_DEPTH, (1, 2, 7)
-    ):
+    for loss, reduction, layout, depth, n in itertools.product(LOSSES, REDUCTIONS, LAYOUTS, SIZES_BY_DEPTH, (1, 2, 7)):
         for output in OUTPUTS[loss]:
             one_unit = SIZES_BY_DEPTH[depth][-1] == 1 and output == "softmax"
             if (loss, reduction) == ("mse", "sum") or (one_unit and loss == "bce"):
@@ -218,9 +216,7 @@ def planted_errors():
 PLANTED = list(planted_errors())
 
 
-@pytest.mark.parametrize(
-    ("table", "row", "formula", "case"), [p[1:] for p in PLANTED], ids=[p[0] for p in PLANTED]
-)
+@pytest.mark.parametrize(("table", "row", "formula", "case"), [p[1:] for p in PLANTED], ids=[p[0] for p in PLANTED])
 def test_a_planted_error_is_seen(monkeypatch, table, row, formula, case):
     case.check()
     monkeypatch.setitem(table, row, replace(table[row], **{formula: off(getattr(table[row], formula))}))
@@ -280,9 +276,7 @@ def test_one_step_equals_scikit_learn(activation, task, output, loss):
     )
     classes = {} if task == "regression" else {"classes": np.unique(target)}
     theirs.partial_fit(X, target, **classes)  # draws the weights, and makes a step that does not matter here
-    ours = MLP(
-        [3, 5, 4, theirs.n_outputs_], [{"logistic": "sigmoid"}.get(activation, activation)] * 2 + [output], loss
-    )
+    ours = MLP([3, 5, 4, theirs.n_outputs_], [{"logistic": "sigmoid"}.get(activation, activation)] * 2 + [output], loss)
     ours.W[1:] = [W.copy() for W in theirs.coefs_]
     ours.b[1:] = [b.copy() for b in theirs.intercepts_]
     theirs.partial_fit(X, target, **classes)

@@ -1,0 +1,617 @@
+"""Formulas read back: plain text and LaTeX are translated to Python and must give the number of the graph.
+
+The readers know precedence, not the table's binding strengths: `·` is `*`, `^` is `**`, |a| is abs(a), and in
+LaTeX a brace that does not print (that of {a}^{b} around a) does not group either.
+"""
+
+import ast
+import math
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from autodiff import TABLE, Graph, Value, adjoints, scalars, total_derivative
+from autodiff.notation import (
+    GREEK,
+    Expression,
+    formula,
+    latex_name,
+    latex_number,
+    local_formula,
+    number_text,
+    operation,
+)
+from autodiff.primitives import ATOM, PRODUCT, SUM, Primitive, add, mul, neg, power, sub
+from tests.random_graphs import ROWS, graphs
+
+RANDOM = settings(deadline=None, derandomize=True, max_examples=200)
+# A number prints with 6 significant digits (5e-6 of it at most are lost); a rule holds up to three such numbers.
+PRINTED = 2e-5
+
+# ---------------------------------------------------------------- the readers
+OPERATORS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.Pow: "pow", ast.USub: "neg"}
+SPELLED = {"max": "maximum", "σ": "sigmoid", "sigma": "sigmoid"}
+
+
+def evaluate(source, data):
+    """The number a Python expression stands for, every operation done by the table's own floats.
+
+    data: {name: number}. So the arithmetic is that of the graph, corners included, and equality is exact.
+    """
+
+    def number(part):
+        match part:
+            case ast.Constant(value):
+                return float(value)
+            case ast.Name("SQUARE"):
+                return 2.0
+            case ast.Name("nan" | "inf" as name):
+                return float(name)
+            case ast.Name(name):
+                return data[name]
+            case ast.UnaryOp(ast.USub(), operand):
+                return -number(operand)
+            case ast.BinOp(left, ast.Pow(), ast.Name("SQUARE")):
+                return TABLE["square"].on_floats(number(left))
+            case ast.BinOp(left, operator, right):
+                return TABLE[OPERATORS[type(operator)]].on_floats(number(left), number(right))
+            case ast.Call(ast.Name(name), operands):
+                numbers = list(map(number, operands))
+                if name == "exceeds" and numbers[1] == 0.0 and isinstance(operands[1], ast.Constant):
+                    return TABLE["step"].on_floats(numbers[0])  # [a > 0] is a step, [a > b] an `exceeds`
+                return TABLE[SPELLED.get(name, name)].on_floats(*numbers)
+        raise AssertionError(f"cannot read {ast.dump(part)}")
+
+    with np.errstate(all="ignore"):
+        return number(ast.parse(source, mode="eval").body)
+
+
+TEXT_TOKEN = re.compile(r"\s*(\d+(?:\.\d+)?(?:e[+-]?\d+)?|[A-Za-zσ_][A-Za-z0-9_]*|.)")
+
+
+def python_of_text(text):
+    """Plain text as Python source."""
+    signs = {"·": "*", "^": "**", "²": "**SQUARE", "√": "sqrt", "[": "exceeds(", "]": ")", ">": ","}
+    out, expects_operand = [], True
+    for token in TEXT_TOKEN.findall(text):
+        if token == "|":  # opens where an operand must come, closes after one
+            out.append("abs(" if expects_operand else ")")
+            continue
+        out.append(signs.get(token, token))
+        expects_operand = not (token[-1].isalnum() or token in ")]²")
+    return " ".join(out)
+
+
+LATEX_TOKEN = re.compile(
+    r"\s*(\\(?:operatorname|mathrm)\{(?:[^\\}]|\\.)*\}|\\left.|\\right.|\\[a-z]+|\d+(?:\.\d+)?|[A-Za-z]|.)"
+)
+
+
+def python_of_latex(latex):
+    """LaTeX as Python source, read as it looks: fractions, roots and exponents group, bare braces do not."""
+    tokens = LATEX_TOKEN.findall(latex)
+
+    def group():
+        assert tokens.pop(0) == "{", latex
+        inside = read("}")
+        tokens.pop(0)
+        return inside
+
+    def read(stop):
+        signs = {r"\cdot": "*", r"\left(": "(", r"\right)": ")", r"\left|": "abs(", r"\right|": ")"}
+        signs |= {r"\left[": "exceeds(", r"\right]": ")", ">": ",", r"\infty": "inf"}
+        out = []
+        while tokens and tokens[0] != stop:
+            token = tokens[0]
+            if token == "{":
+                out.append(group())
+                continue
+            tokens.pop(0)
+            if token == "^":
+                out.append(f"**({group()})")
+            elif token == r"\frac":
+                out.append(f"(({group()})/({group()}))")
+            elif token == r"\sqrt":
+                out.append(f"sqrt({group()})")
+            elif token.endswith("}") and token != "}":
+                out.append(token[token.index("{") + 1 : -1].replace("\\", ""))
+            else:
+                out.append(signs.get(token, token.lstrip("\\")))
+        assert stop is None or tokens, f"unbalanced: {latex}"
+        return " ".join(out)
+
+    return read(None)
+
+
+def same(found, expected):
+    return found == expected or (math.isnan(found) and math.isnan(expected))
+
+
+def assert_reads_back(expression, data, expected, **latex_tolerance):
+    """Both printed forms of the expression mean `expected`: exactly, for the arithmetic is the same.
+
+    But LaTeX has no sign of its own for a square, and a power may round differently in the last place.
+    """
+    text, latex = str(expression), expression.latex()
+    assert same(evaluate(python_of_text(text), data), expected), text
+    assert evaluate(python_of_latex(latex), data) == pytest.approx(expected, nan_ok=True, **latex_tolerance), latex
+
+
+@pytest.mark.parametrize(
+    ("text", "python"),
+    [
+        ("a · (b + 1)^2", "a * ( b + 1 ) ** 2"),
+        ("||a| - |b||² / σ(-a)", "abs( abs( a ) - abs( b ) ) **SQUARE / σ ( - a )"),
+        ("[a > 0] · √(w1_2)", "exceeds( a , 0 ) * sqrt ( w1_2 )"),
+        ("1e-09 · |a|", "1e-09 * abs( a )"),
+    ],
+)
+def test_the_reader_of_text(text, python):
+    assert python_of_text(text) == python
+
+
+@pytest.mark.parametrize(
+    ("latex", "value"),
+    [
+        (r"a \cdot \left(b\right)", 6.0),
+        (r"{a + b}^{a}", 11.0),  # reads as a + b^a, whatever the braces say
+        (r"{(a + b)}^{a}", 25.0),
+        (r"{a}^{a + b}", 32.0),
+        (r"\frac{a + b}{a} \cdot \left|-b\right|", 7.5),
+        (r"\sqrt{a + 7} + \operatorname{relu}\left(-a\right)", 3.0),
+        (r"10^{-1} \cdot \left[a > b\right]", 0.0),
+        (r"\sigma\left(a - a\right) + \max\left(a, b\right)", 3.5),
+    ],
+)
+def test_the_reader_of_latex(latex, value):
+    assert evaluate(python_of_latex(latex), {"a": 2.0, "b": 3.0}) == value
+
+
+# ---------------------------------------------------------------- brackets: every row in every row
+ONE, TWO, THREE = (Value(data, name) for data, name in ((1.25, "x"), (-0.75, "y"), (2.5, "z")))
+
+
+def operands_of(row, first, second):
+    return (first,) if row.arity == 1 else (first, second)
+
+
+def inner_operands():
+    """What can stand inside an operation: every row of the table, a constant on either side, a negative number."""
+    yield "leaf", Value(-1.25)
+    yield "tiny", Value(2.5e-9)
+    for row in ROWS:
+        yield row.name, row(*operands_of(row, ONE, TWO))
+        if row.arity == 2:
+            yield f"{row.name} left", row(-2.0, ONE)
+            yield f"{row.name} right", row(ONE, -2.0)
+
+
+def nested(outer):
+    """Every operation inside `outer`, at each of its places, and inside both at once."""
+    with np.errstate(all="ignore"):
+        for name, inner in inner_operands():
+            yield f"{name} first", outer(*operands_of(outer, inner, THREE))
+            if outer.arity == 2:
+                yield f"{name} second", outer(THREE, inner)
+                if outer.name != "exceeds":  # its tie of 1/2 does not print
+                    yield f"{name} twice", outer(inner, inner)
+                yield f"{name} and -2", outer(inner, -2.0)
+                yield f"-2 and {name}", outer(-2.0, inner)
+
+
+DATA = {"x": 1.25, "y": -0.75, "z": 2.5}
+
+
+def misread(outer):
+    """The nestings in `outer` whose printed form means something else."""
+    wrong = []
+    for name, node in nested(outer):
+        try:
+            assert_reads_back(formula(node), DATA, node.data, rel=1e-14, abs=0.0)
+        except (AssertionError, SyntaxError):
+            wrong.append(f"{name}: {formula(node)}  {formula(node).latex()}")
+    return wrong
+
+
+@pytest.mark.parametrize("outer", ROWS, ids=lambda row: row.name)
+def test_every_row_inside_every_row_reads_back(outer):
+    assert misread(outer) == []
+
+
+# x + (y + z) is the same without its brackets, but for rounding
+PLACES = [
+    (row, place)
+    for row in ROWS
+    for place, need in enumerate(row.needs)
+    if need > SUM and (row.name, place) != ("add", 1)
+]
+
+
+@pytest.mark.parametrize(("row", "place"), PLACES, ids=[f"{row.name} {place}" for row, place in PLACES])
+def test_stripped_brackets_are_noticed_in_text(row, place, monkeypatch):
+    needs = list(row.needs)
+    needs[place] = SUM
+    monkeypatch.setattr(row, "needs", tuple(needs))
+    assert misread(row)
+
+
+def test_stripped_brackets_are_noticed_in_latex(monkeypatch):
+    monkeypatch.setattr(power, "latex_needs", (SUM, SUM))
+    assert misread(power)
+    monkeypatch.setattr(mul, "latex_needs", (SUM, SUM))
+    assert misread(mul)
+
+
+def test_a_second_term_needs_no_more_than_a_product():
+    x, y, z = ONE, TWO, THREE
+    assert str(formula(x + (y + z))) == "x + (y + z)"  # the order of the sum is told
+    assert str(formula(x + y * z)) == "x + y · z"
+    assert str(formula(x - y * z)) == "x - y · z"
+    assert str(formula(x - (y - z))) == "x - (y - z)"
+
+
+# ---------------------------------------------------------------- random graphs
+LATEX = {"rel": 1e-9, "abs": 1e-12}  # the last place of a square, magnified by up to a dozen operations
+
+
+def names_only(node):
+    return node.name if node.op is None else None
+
+
+@RANDOM
+@given(graphs())
+def test_the_formula_of_a_random_graph_reads_back(example):
+    data = {leaf.name: leaf.data for leaf in example.leaves}
+    assert_reads_back(formula(example.output, depth=100, label=names_only), data, example.output.data, **LATEX)
+
+
+@RANDOM
+@given(graphs())
+def test_leaves_without_a_label_stand_as_their_numbers(example):
+    expression = formula(example.output, depth=100, label=lambda node: None)
+    assert_reads_back(expression, {}, example.output.data, **LATEX)
+
+
+@RANDOM
+@given(graphs())
+def test_named_nodes_stand_for_themselves(example):
+    data = {node.name: node.data for node in example.nodes if node.name}
+    text = str(formula(example.output, depth=100))
+    assert same(evaluate(python_of_text(text), data), example.output.data)
+
+
+def test_a_random_graph_that_is_misread_is_noticed(monkeypatch):
+    rejected = 0
+
+    @settings(RANDOM, max_examples=50)
+    @given(graphs())
+    def count(example):
+        nonlocal rejected
+        data = {leaf.name: leaf.data for leaf in example.leaves}
+        text = str(formula(example.output, depth=100, label=names_only))
+        rejected += not same(evaluate(python_of_text(text), data), example.output.data)
+
+    count()
+    assert rejected == 0
+    for row in (mul, sub, neg):
+        monkeypatch.setattr(row, "needs", (SUM,) * row.arity)
+    count()
+    assert rejected > 5
+
+
+# ---------------------------------------------------------------- local derivatives
+def value_of(expression, data):
+    """The number an Expression stands for, straight from its structure."""
+    if isinstance(expression.head, Primitive):
+        return expression.head.on_floats(*(value_of(operand, data) for operand in expression.operands))
+    return data[expression.head] if isinstance(expression.head, str) else expression.head
+
+
+POINTS = [(1.25, -0.75), (0.5, 2.5), (2.5, 0.5), (3.0, 2.0), (-1.5, 1.5), (-0.25, -2.0)]
+
+
+def called(node):
+    return Expression(node.name or "r")
+
+
+def made_by(row, a, b):
+    """Every node the row makes of two leaves and of one leaf and a constant."""
+    p, q = Value(a, "p"), Value(b, "q")
+    return [row(p)] if row.arity == 1 else [row(p, q), row(p, p), row(p, b), row(a, q)]
+
+
+@pytest.mark.parametrize(("a", "b"), POINTS)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_rules_on_symbols_are_rules_on_floats(row, a, b):
+    with np.errstate(all="ignore"):
+        for node in made_by(row, a, b):
+            data = {"p": a, "q": b, "r": node.data}
+            for position, (_, local) in enumerate(node.edges()):
+                symbols = local_formula(node, position, called)
+                assert same(value_of(symbols, data), local)  # exactly: one rule, the same operations
+                printed = evaluate(python_of_text(str(symbols)), data)
+                if not (row.name == "maximum" and tied(node)):  # [p > p] is one half there, and does not say so
+                    assert printed == pytest.approx(local, rel=PRINTED, nan_ok=True)
+                assert evaluate(python_of_latex(symbols.latex()), data) == pytest.approx(
+                    printed, rel=PRINTED, nan_ok=True
+                )
+
+
+def test_a_wrong_rule_on_symbols_is_noticed(monkeypatch):
+    tanh = TABLE["tanh"]
+    node = tanh(Value(0.5, "p"))
+    symbols = local_formula(node, 0, called)
+    monkeypatch.setattr(tanh, "da", lambda y, a: 1.0 - y)  # what the edge now uses; the symbols are the old rule's
+    [(_, local)] = node.edges()
+    assert not same(value_of(symbols, {"p": 0.5, "r": node.data}), local)
+
+
+@RANDOM
+@given(graphs())
+def test_the_local_derivatives_of_a_receipt_read_back(example):
+    graph = Graph(example.output)
+    data = {graph.label(node): node.data for node in graph.nodes if graph.label(node).isidentifier()}
+    for node in adjoints(example.output):
+        for term in total_derivative(example.output, node).terms:
+            if term.child.op.name in ("pow", "maximum") and (0.0 in operand_data(term.child) or tied(term.child)):
+                continue  # conventions at a corner, which the printed rule does not say
+            found = evaluate(python_of_text(str(term.formula)), data)
+            assert found == pytest.approx(term.local, rel=PRINTED, abs=1e-12), str(term.formula)
+
+
+def operand_data(node):
+    return [operand.data if isinstance(operand, Value) else operand for operand in node.operands]
+
+
+def tied(node):
+    a, b = operand_data(node)
+    return a == b
+
+
+# ---------------------------------------------------------------- tables
+X, Y = Expression("x"), Expression("y")
+
+
+@pytest.mark.parametrize(
+    ("expression", "text", "latex"),
+    [
+        (X + 1, "x + 1", "x + 1"),
+        (X * Y + X, "x · y + x", r"x \cdot y + x"),
+        ((X + Y) * X, "(x + y) · x", r"\left(x + y\right) \cdot x"),
+        (X / (Y * X), "x / (y · x)", r"\frac{x}{y \cdot x}"),
+        (X / (Y + X), "x / (y + x)", r"\frac{x}{y + x}"),
+        (X**2, "x^2", "{x}^{2}"),
+        ((X + 1) ** (Y + 1), "(x + 1)^(y + 1)", r"{\left(x + 1\right)}^{y + 1}"),
+        ((X**Y) ** 2, "(x^y)^2", r"{\left({x}^{y}\right)}^{2}"),
+        ((-X) ** 2, "(-x)^2", r"{\left(-x\right)}^{2}"),
+        (-(X**2), "-x^2", "-{x}^{2}"),
+        (-(X + Y), "-(x + y)", r"-\left(x + y\right)"),
+        (neg(-X), "-(-x)", r"-\left(-x\right)"),
+        (X - (-Y), "x - (-y)", r"x - \left(-y\right)"),
+        (X * -2.0, "x · (-2)", r"x \cdot \left(-2\right)"),
+        (-2.0 * X, "-2 · x", r"-2 \cdot x"),
+        (abs(X) - 1, "|x| - 1", r"\left|x\right| - 1"),
+        (TABLE["sigmoid"](X + 1), "σ(x + 1)", r"\sigma\left(x + 1\right)"),
+        (TABLE["sqrt"](X), "√(x)", r"\sqrt{x}"),
+        (TABLE["square"](X + 1), "(x + 1)²", r"{\left(x + 1\right)}^{2}"),
+        (TABLE["step"](X), "[x > 0]", r"\left[x > 0\right]"),
+        (TABLE["maximum"](X, Y), "max(x, y)", r"\max\left(x, y\right)"),
+        (TABLE["relu"](X), "relu(x)", r"\operatorname{relu}\left(x\right)"),
+        # what changes nothing is left out, numbers are computed
+        (1.0 * X, "x", "x"),
+        (X * 1.0, "x", "x"),
+        (-1.0 * X, "-x", "-x"),
+        (X * 0.0, "0", "0"),
+        (0.0 + X, "x", "x"),
+        (X + 0.0, "x", "x"),
+        (X - 0.0, "x", "x"),
+        (0.0 - X, "0 - x", "0 - x"),
+        (X / 1.0, "x", "x"),
+        (X**1.0, "x", "x"),
+        (1.0 / X, "1 / x", r"\frac{1}{x}"),
+        (1.0**X, "1^x", "{1}^{x}"),
+        (Expression(2.0) * 3.0, "6", "6"),
+        (Expression(2.0) ** 3.0 - 1.0, "7", "7"),
+    ],
+)
+def test_expressions_print(expression, text, latex):
+    assert (str(expression), expression.latex()) == (text, latex)
+    assert repr(expression) == f"Expression({text!r})"
+
+
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [(-((-X) * Y), "-(-x · y)"), (X - (-X) * Y, "x - (-x · y)"), (X + (-2.0) * Y, "x + (-2 · y)")],
+)
+def test_two_signs_never_stand_side_by_side(expression, text):
+    assert re.search(r"[-+] ?-", str(expression)) is None, str(expression)
+    assert re.search(r"[-+] ?-", expression.latex()) is None
+    assert str(expression) == text
+
+
+@pytest.mark.parametrize("number", [2.5e-9, 1e-9, -2.5e-9, 1.5e30])
+def test_a_number_with_an_exponent_stands_in_brackets_where_latex_would_split_it(number):
+    base = Value(number)
+    latex = formula(power(base, Value(2.0, "x"))).latex()
+    # 1e-14: the power of ten is one rounding, which the exponent 2 doubles
+    assert evaluate(python_of_latex(latex), {"x": 2.0}) == pytest.approx(number * number, rel=1e-14, abs=0.0)
+
+
+def test_binding_strengths():
+    bindings = [(X, ATOM), (Expression(-1.0), SUM), (Expression(1.0), ATOM), (X * Y, PRODUCT), (X + Y, SUM)]
+    assert [expression.binds for expression, _ in bindings] == [binds for _, binds in bindings]
+
+
+def test_a_formula_goes_down_to_names():
+    x, w = Value(2.0, "x"), Value(3.0, "w")
+    h = (w * x).tanh()
+    assert str(formula(h * h)) == "tanh(w · x) · tanh(w · x)"
+    h.name = "h"
+    assert str(formula(h * h)) == "h · h"
+    assert str(formula(h)) == "tanh(w · x)"  # the node itself is expanded
+    assert str(formula(h, top=False)) == "h"
+    assert str(formula(h * h, label=lambda node: None)) == "tanh(3 · 2) · tanh(3 · 2)"
+    assert str(formula(x)) == "x"
+    assert str(formula(2.5)) == "2.5"
+    assert str(formula(Value(2.5))) == "2.5"
+    assert str(formula(1.0 - x / 4.0)) == "1 - x / 4"
+    assert str(formula(2.0**x)) == "2^x"
+
+
+def test_what_lies_too_deep_is_left_out():
+    x = Value(2.0, "x")
+    y = x + 1.0
+    for _ in range(5):
+        y = y.tanh()
+    assert str(formula(y, depth=2)) == "tanh(tanh(…))"
+    assert str(formula(y, depth=6)) == "tanh(tanh(tanh(tanh(tanh(x + 1)))))"
+    assert str(formula(y)) == "tanh(tanh(tanh(tanh(tanh(x + 1)))))"
+
+
+def test_a_formula_of_a_shared_chain_stays_short():
+    y = Value(1.0, "x")
+    for _ in range(1000):
+        y = y + y
+    assert str(formula(y)).count("…") == 2**8
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda x: x, None),
+        (lambda x: x + x, "+"),
+        (lambda x: x + 1.5, "+ 1.5"),
+        (lambda x: 1.5 + x, "1.5 +"),
+        (lambda x: x - 1.0, "- 1"),
+        (lambda x: 1.0 - x, "1 -"),
+        (lambda x: x * x, "·"),
+        (lambda x: x * -2.0, "· -2"),
+        (lambda x: x / 4.0, "/ 4"),
+        (lambda x: 4.0 / x, "4 /"),
+        (lambda x: x**2, "²"),
+        (lambda x: 2.0**x, "2^"),
+        (lambda x: x**x, "^"),
+        (lambda x: -x, "neg"),
+        (lambda x: abs(x), "abs"),
+        (lambda x: TABLE["square"](x), "²"),
+        (lambda x: TABLE["sqrt"](x), "sqrt"),
+        (lambda x: TABLE["maximum"](x, x), "maximum"),
+        (lambda x: TABLE["maximum"](x, 1.0), "maximum"),
+        (lambda x: TABLE["maximum"](x, 0.0), "relu"),
+        (lambda x: TABLE["exceeds"](x, 1.0), "exceeds"),
+        (lambda x: x.leaky_relu(), "leaky_relu"),
+        (lambda x: x * 1e-9, "· 1e-09"),
+    ],
+)
+def test_operations(make, name):
+    assert operation(make(Value(2.0, "x"))) == name
+    node = make(Value(2.0, "x"))
+    assert Graph(node).operation(node) == name
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_row_has_an_operation_and_balanced_latex(row):
+    x, y = Value(2.0, "x"), Value(1.0, "y")
+    node = row(*operands_of(row, x, y))
+    assert operation(node)
+    latex = formula(node).latex()
+    assert latex.count("{") == latex.count("}")
+    assert latex.count(r"\left") == latex.count(r"\right")
+    assert not re.search(r"(?<!\\)_(?!\{)", latex), f"LaTeX makes an index of what follows _ in {latex}"
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "latex"),
+    [
+        (2.0, "2", "2"),
+        (-2.0, "-2", "-2"),
+        (0.0, "0", "0"),
+        (-0.0, "-0", "-0"),
+        (0.1, "0.1", "0.1"),
+        (-0.1234567, "-0.123457", "-0.123457"),
+        (123456.0, "123456", "123456"),
+        (1234567.0, "1.23457e+06", r"1.23457 \cdot 10^{6}"),
+        (1e-9, "1e-09", "10^{-9}"),
+        (-1e-9, "-1e-09", "-10^{-9}"),
+        (2.5e-9, "2.5e-09", r"2.5 \cdot 10^{-9}"),
+        (-2.5e300, "-2.5e+300", r"-2.5 \cdot 10^{300}"),
+        (5e-324, "4.94066e-324", r"4.94066 \cdot 10^{-324}"),
+        (1e-4, "0.0001", "0.0001"),
+        (math.inf, "inf", r"\infty"),
+        (-math.inf, "-inf", r"-\infty"),
+        (math.nan, "nan", r"\mathrm{nan}"),
+        (3, "3", "3"),
+        (np.float64(0.5), "0.5", "0.5"),
+    ],
+)
+def test_numbers(number, text, latex):
+    assert (number_text(number), latex_number(number)) == (text, latex)
+
+
+def test_numbers_to_fewer_digits():
+    assert number_text(1.23456789, 3) == "1.23"
+    assert number_text(1.23456789, digits=9) == "1.23456789"
+
+
+@pytest.mark.parametrize(
+    ("name", "latex"),
+    [
+        ("x", "x"),
+        ("W", "W"),
+        ("x1", "x_{1}"),
+        ("x_1", "x_{1}"),
+        ("x_12", "x_{12}"),
+        ("w1_21", "w^{(1)}_{21}"),
+        ("w12_3", "w^{(12)}_{3}"),
+        ("w1_11,12", "w^{(1)}_{11,12}"),
+        ("b3_1", "b^{(3)}_{1}"),
+        ("W[0,1]", "W_{0,1}"),
+        ("W1[0,1]", "W^{(1)}_{0,1}"),
+        ("yhat", r"\hat{y}"),
+        ("yhat_2", r"\hat{y}_{2}"),
+        ("yhat1_2", r"\hat{y}^{(1)}_{2}"),
+        ("hat", r"\mathrm{hat}"),
+        ("eta", r"\eta"),
+        ("eta_1", r"\eta_{1}"),
+        ("alpha2_3", r"\alpha^{(2)}_{3}"),
+        ("loss", r"\mathrm{loss}"),
+        ("loss_2", r"\mathrm{loss}_{2}"),
+        ("n_a_b", "n_{a,b}"),
+        ("total loss", r"\mathrm{total\ loss}"),
+        ("50%", r"\mathrm{50\%}"),
+        ("a&b#$", r"\mathrm{a\&b\#\$}"),
+        ("{", r"\mathrm{\{}"),
+        ("_x", r"\mathrm{\_x}"),
+        ("x_", r"\mathrm{x\_}"),
+        ("…", r"\mathrm{…}"),
+    ],
+)
+def test_names(name, latex):
+    assert latex_name(name) == latex
+
+
+@pytest.mark.parametrize("name", sorted(GREEK))
+def test_greek_names(name):
+    assert latex_name(name) == rf"\{name}"
+
+
+@pytest.mark.parametrize("name", ["a^b^c", "x^", "a~b", "a\\b", "}{", "50%", "x'", "#1", "a_b_", "w[", "a b"])
+def test_no_name_is_bad_latex(name):
+    latex = latex_name(name)
+    bare = re.sub(r"\\[{}_%&#$ ]", "", latex)  # what is escaped is a sign like any other
+    assert bare.count("{") == bare.count("}")
+    assert not re.search(r"[%&#$]", bare)
+    assert len(re.findall(r"\^", bare.replace(r"^{(", ""))) == 0, "a bare ^ raises what follows; two of them stop LaTeX"
+
+
+def test_names_of_array_elements_print_with_their_index():
+    weights = scalars([[1.0, 2.0]], name="W")
+    assert formula(weights[0, 1] * weights[0, 0]).latex() == r"W_{0,1} \cdot W_{0,0}"
+
+
+def test_symbols_do_not_share_state():
+    x = Expression("x")
+    assert str(add(x, x)) == "x + x"
+    assert str(x) == "x"

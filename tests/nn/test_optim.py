@@ -1,0 +1,146 @@
+"""Gradient descent: the step, the gradients it refuses, what it is built from."""
+
+import math
+
+import numpy as np
+import pytest
+
+import nn
+from autodiff import Value
+from nn.optim import SGD
+
+BAD = [math.nan, math.inf, -math.inf]
+
+
+def with_grads(*pairs):
+    parameters = [Value(data, f"p{number}") for number, (data, _) in enumerate(pairs)]
+    for parameter, (_, grad) in zip(parameters, pairs, strict=True):
+        parameter.grad = grad
+    return parameters
+
+
+def test_a_step_goes_against_the_gradient():
+    parameters = with_grads((1.0, 0.5), (-2.0, -4.0), (3.0, 0.0))
+    assert SGD(parameters, learning_rate=0.1).step() is None
+    assert [p.data for p in parameters] == [1.0 - 0.1 * 0.5, -2.0 - 0.1 * -4.0, 3.0]
+    assert [p.grad for p in parameters] == [0.5, -4.0, 0.0]  # a step leaves the gradients
+
+
+def test_a_parameter_no_backward_pass_has_reached_stays():
+    p = Value(1.0)
+    SGD([p], 0.1).step()
+    assert p.data == 1.0
+
+
+def test_zero_grad():
+    parameters = with_grads((1.0, 0.5), (2.0, math.nan))
+    assert SGD(parameters, 0.1).zero_grad() is None
+    assert [p.grad for p in parameters] == [0.0, 0.0]
+    assert [p.data for p in parameters] == [1.0, 2.0]
+
+
+def test_without_zero_grad_gradients_accumulate():
+    p = Value(3.0)
+    sgd = SGD([p], 0.1)
+    (p * p).backward()
+    (p * p).backward()
+    assert p.grad == 12.0
+    sgd.zero_grad()
+    (p * p).backward()
+    assert p.grad == 6.0
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_one_bad_gradient_and_nothing_moves(bad, place):
+    parameters = with_grads((1.0, 0.5), (2.0, 0.5), (3.0, 0.5))
+    parameters[place].grad = bad
+    with pytest.raises(ValueError, match=rf"the gradient of Value\(.*name='p{place}'\) is not finite; no parameter"):
+        SGD(parameters, 0.1).step()
+    assert [p.data for p in parameters] == [1.0, 2.0, 3.0]
+
+
+def test_descent_on_a_parabola_is_the_closed_form():
+    p = Value(1.0)
+    sgd = SGD([p], learning_rate=0.125)
+    for _ in range(10):
+        sgd.zero_grad()
+        (p * p).backward()
+        sgd.step()
+    assert p.data == 0.75**10  # p <- p (1 - 2/8): few binary digits, exact
+
+
+def test_descent_lowers_the_loss_of_a_network():
+    model = nn.MLP(2, [4, 1], seed=0)
+    sgd = SGD(model.parameters(), learning_rate=0.05)
+    X, y = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([[1.0], [0.0], [0.5]])
+    losses = []
+    for _ in range(30):
+        loss = nn.losses.mse(y, model(X))
+        losses.append(loss.data)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_it_is_the_by_hand_update():
+    model = nn.MLP(2, [3, 2], activations=["tanh", "identity"], seed=4)
+    net = nn.by_hand.MLP([2, 3, 2], ["tanh", "identity"], "sse")
+    for k, layer in enumerate(model.layers, 1):
+        net.W[k], net.b[k] = layer.W.data, layer.b.data
+    X, y = np.array([[0.5, -1.0], [2.0, 0.25]]), np.zeros((2, 2))
+    nn.losses.sse(y, model(X)).backward()
+    SGD(model.parameters(), 0.1).step()
+    net.forward(X)
+    net.backward(y)
+    net.update(0.1)
+    for k, layer in enumerate(model.layers, 1):
+        # sums of 6 products in another order
+        np.testing.assert_allclose(layer.W.data, net.W[k], rtol=1e-13, atol=1e-14)
+        np.testing.assert_allclose(layer.b.data, net.b[k], rtol=1e-13, atol=1e-14)
+
+
+def test_parameters_may_be_any_iterable_and_are_read_once():
+    p, q = Value(1.0), Value(2.0)
+    sgd = SGD((v for v in (p, q)), 0.5)
+    p.grad = q.grad = 1.0
+    sgd.step()
+    sgd.step()
+    assert (p.data, q.data) == (0.0, 1.0)
+    SGD([], 0.1).step()
+
+
+def test_a_shared_parameter_moves_once():
+    p = Value(1.0)
+    p.grad = 1.0
+    SGD([p, p], 0.25).step()  # tied weights, listed with both of their layers
+    assert p.data == 0.75
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.0, -0.1, math.nan, math.inf, -math.inf, 0, np.float64(-1.0)])
+def test_a_learning_rate_is_positive_and_finite(rate):
+    with pytest.raises(ValueError, match="learning_rate is a positive number, got"):
+        SGD([Value(1.0)], learning_rate=rate)
+
+
+@pytest.mark.parametrize("rate", ["0.1", None, [0.1], 1j, Value(0.1)])
+def test_a_learning_rate_is_a_number(rate):
+    with pytest.raises(TypeError):
+        SGD([Value(1.0)], learning_rate=rate)
+
+
+@pytest.mark.parametrize(("parameter", "kind"), [(1.0, "float"), ("p", "str"), (None, "NoneType"), ([], "list")])
+def test_a_parameter_is_a_value(parameter, kind):
+    with pytest.raises(TypeError, match=rf"SGD takes Values, got {kind}; try model\.parameters\(\)"):
+        SGD([Value(1.0), parameter], 0.1)
+
+
+def test_a_model_is_no_list_of_parameters():
+    model = nn.MLP(2, [1], seed=0)
+    with pytest.raises(TypeError):
+        SGD(model, 0.1)
+    with pytest.raises(TypeError, match=r"try model\.parameters"):
+        SGD(model.layers[0].W, 0.1)  # rows of a matrix
+    with pytest.raises(TypeError):
+        SGD(Value(1.0), 0.1)
