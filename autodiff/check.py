@@ -1,13 +1,12 @@
 """Is this gradient right? agree, differ or undecidable, for every element, and why.
 
-A claim is compared with slopes that `autodiff.differences` measures on f itself, each with a bound on its error. The
-verdict comes from that bound and not from one tolerance for all: a gradient of 1e-9 that is wrong by a factor 2
-differs, and neither a kink nor float32 makes a right one differ.
+A claim is compared with slopes that `autodiff.differences` measures on f itself, each with a bound on its
+error. The verdict comes from that bound and not from one tolerance for all: a gradient of 1e-9 that is wrong
+by a factor 2 differs, and neither a kink nor float32 makes a right one differ.
 """
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -17,12 +16,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from autodiff.differences import RESOLVED, TIGHT, Slope, quantum, slope
+from autodiff.differences import RESOLVED, TIGHT, Floats, Slope, quantum, slope
+from autodiff.notation import argument_names
 
 Verdict = Literal["agree", "differ", "undecidable"]
 
 DIGITS = 1e-6  # relative; a claim right to six digits is a right formula, perhaps passed through float32 once
-TERMS = 32.0  # units of rounding by which an element may be off, measured by the largest one: sums that cancel
+LOST = 2.0**16  # units of rounding, where coarser: a nearly certain prediction in float32 keeps two digits
+TENTH = 0.1  # ... and one in float16 one
+TERMS = 32.0  # units of rounding, of the largest element: what sums that cancel leave in any other one
 QUARTER = 0.25  # of the gradient; a claim this close was not doubled or halved
 BEYOND = 3.0  # bounds; a claim off by more differs for certain, one off by 2 to 3 is left open
 
@@ -47,14 +49,15 @@ class Element:
         return self.claimed / self.estimate if self.estimate else nan
 
     def __str__(self) -> str:
-        return f"{self.name}: claimed {self.claimed:.7g}, measured {self.estimate:.7g} ± {self.bound:.0e}; {self.reason}"
+        measured = f"measured {self.estimate:.7g} ± {self.bound:.0e}"
+        return f"{self.name}: claimed {self.claimed:.7g}, {measured}; {self.reason}"
 
 
 @dataclass(frozen=True)
 class Check:
     """What `check_grad` found: an Element for every element of the gradient, and the verdict on all.
 
-    It is true in a condition only when the verdict is "agree", so that `assert check_grad(f, x)` means what it says.
+    It is true in a condition only when the verdict is "agree": `assert check_grad(f, x)` means what it says.
     """
 
     elements: tuple[Element, ...]
@@ -82,20 +85,21 @@ class Check:
 def check_grad(f: Callable[..., Any], at: Any, claimed: Any = None) -> Check:
     """Check: whether the gradient of f at a point is as claimed; agree, differ or undecidable, and why.
 
-    f: a function of one number or array, or of several when `at` is a tuple, that returns one number. at: float, array
-    or tuple of those; integers count as floats, float32 as float64. claimed: the gradient, in the structure of `at`;
-    None checks the project's own, by running f on nodes and calling backward on what it returns.
+    f: a function of one number or array, or of several when `at` is a tuple, that returns one number. at:
+    float, array, or tuple of those; integers count as floats, float32 as float64. claimed: the gradient, in
+    the structure of `at`; None checks the project's own: f runs on nodes, and backward on what it returns.
 
-    "agree" is said only where a factor 2 would have been noticed, or where the gradient is zero to the working accuracy
-    of f; "differ" only where the claim is clearly beyond the bound of the measurement and the rounding of the claim,
-    which has the accuracy of its dtype or of `at`'s, the coarser one. At a kink or a jump, at the edge of a domain, in
-    noise, and where f gives different values at the same point: "undecidable".
+    "agree" is said only where a factor 2 would have been noticed, or where the gradient is zero to the
+    working accuracy of f; "differ" only where the claim is clearly beyond the bound of the measurement and
+    its own rounding, which is that of its dtype or of `at`'s, the coarser one. At a kink or a jump, at the
+    edge of a domain, in noise, and where f gives different values at the same point: "undecidable".
 
-    f is evaluated about 30 times per element where it is smooth, up to 150 times where it is not, each time on a fresh
-    copy. An exception or a warning at the point itself is yours; elsewhere it only makes a step useless. Not
-    thread-safe: warnings are silenced meanwhile. Raises ValueError when a point or claim is empty, a point not finite,
-    a claim of another shape, or what f returns not one number; TypeError for what is not a real number, and when
-    what f returns does not depend on the nodes it was given.
+    f is evaluated about 30 times per element where it is smooth, up to 150 times where it is not, each time
+    on a fresh copy. An exception or a warning at the point itself is yours; elsewhere it makes a step
+    useless, no more. Not thread-safe: warnings are silenced meanwhile. Raises ValueError for a point or
+    claim that is empty, a point that is not finite, a claim of another shape, and an f that does not return
+    one number; TypeError for what holds no real numbers, and for an f that leaves the graph of the nodes it
+    is given.
 
     >>> print(check_grad(lambda x, y: x**2 + 1e-9 * y, (3.0, 1.0), claimed=(6.0, 2e-9)))
     differ (1 agree, 1 differ)
@@ -106,7 +110,7 @@ def check_grad(f: Callable[..., Any], at: Any, claimed: Any = None) -> Check:
     points = _points(at)
     claims = _own_gradient(f, points) if claimed is None else _claims(claimed, points, isinstance(at, tuple))
     called = _Called(f, points)
-    names = _names(f, len(points))
+    names = argument_names(f, len(points))
     elements = []
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -118,10 +122,10 @@ def check_grad(f: Callable[..., Any], at: Any, claimed: Any = None) -> Check:
             largest = float(np.max(abs(claim[np.isfinite(claim)]), initial=0.0))
             for index in np.ndindex(claim.shape):
                 found = Slope(trouble=trouble) if trouble else called.slope(argument, index, grain)
-                slack = TERMS * eps * (largest + abs(float(point.array[index])) * found.curvature)
+                slack = TERMS * eps * (largest + found.sway)
                 name = names[argument] + (f"[{', '.join(map(str, index))}]" if index else "")
                 claim_here = float(claim[index])
-                judged = _judge(claim_here, found, max(DIGITS, eps**0.5), slack)
+                judged = _judge(claim_here, found, max(DIGITS, min(LOST * eps, TENTH)), slack)
                 elements.append(Element(name, argument, index, claim_here, found.value, found.bound, *judged))
         trouble = trouble or called.trouble()  # a counter or a generator inside f may show only now
     if trouble:
@@ -130,7 +134,7 @@ def check_grad(f: Callable[..., Any], at: Any, claimed: Any = None) -> Check:
 
 
 def _judge(claimed: float, found: Slope, relative: float, slack: float) -> tuple[Verdict, str, float]:
-    """(verdict, reason, excess) for one element; relative and slack say how far rounding may have moved the claim."""
+    """(verdict, reason, excess); relative and slack: how far rounding may have moved the claim."""
     if found.trouble:
         return "undecidable", found.trouble, 0.0
     if not isfinite(claimed):
@@ -138,9 +142,10 @@ def _judge(claimed: float, found: Slope, relative: float, slack: float) -> tuple
 
     def excess(value: float, allowed: float) -> float:
         gap = abs(claimed - value)
-        return gap / (allowed + slack + relative * max(abs(claimed), abs(value))) if gap else 0.0
+        return gap / (allowed + relative * max(abs(claimed), abs(value))) if gap else 0.0
 
-    gap, larger, off = abs(claimed - found.value), max(abs(claimed), abs(found.value)), excess(found.value, 2 * found.bound)
+    gap, larger = abs(claimed - found.value), max(abs(claimed), abs(found.value))
+    off = excess(found.value, 2 * found.bound + slack)
     hinted = abs(claimed - found.hint) <= relative * abs(claimed)  # False for nan
     if off <= 1:
         faint = abs(found.value) <= found.bound / RESOLVED and larger <= max(found.zero, slack)
@@ -148,18 +153,19 @@ def _judge(claimed: float, found: Slope, relative: float, slack: float) -> tuple
             return "agree", "equal within the bound", off
         if hinted:
             return "agree", "equal to the complex step, and within the bound", off
-        if abs(claimed - found.hint) > max(QUARTER * max(abs(claimed), abs(found.hint)), found.zero * 1e-16):
-            return "undecidable", f"too faint for differences; the complex step gives {found.hint:.7g}", off
-        if claimed == found.value == 0:
+        if claimed == 0 and (found.flat or found.value == 0):
             return "agree", "f is constant or symmetric there", off
+        if abs(claimed - found.hint) > QUARTER * max(abs(claimed), abs(found.hint)):
+            return "undecidable", f"too faint for differences; the complex step gives {found.hint:.7g}", off
         if faint and found.bound <= max(found.zero, slack):
             return "agree", "zero to working accuracy", off
-        return "undecidable", "f changes too little, or is too noisy, to tell this slope from its double", off
+        why = f"moves in steps of {found.grain:.0e}, too coarse" if found.grain else "changes too little"
+        return "undecidable", f"f {why} to tell this slope from its double", off
     if hinted:
         return "undecidable", "as claimed by the complex step, but not by differences", off
     if any(excess(value, 2 * bound) <= 1 for value, bound in found.others):
         return "undecidable", f"as claimed only over larger steps than {found.step:.0e}", off
-    if excess(found.value, BEYOND * found.bound + slack) <= 1:
+    if excess(found.value, BEYOND * found.bound + 2 * slack + found.doubt) <= 1:
         return "undecidable", "too near the bound to call", off
     ratio = claimed / found.value if abs(found.value) > found.bound else nan
     if not isfinite(ratio):
@@ -171,15 +177,15 @@ def _judge(claimed: float, found: Slope, relative: float, slack: float) -> tuple
 
 @dataclass(frozen=True)
 class _Point:
-    """One argument of f: its numbers in float64, whether f gets a plain float, how accurate its gradient can be."""
+    """One argument of f: its numbers in float64, whether f gets a float, and the rounding it came with."""
 
-    array: np.ndarray
+    array: Floats
     scalar: bool
     eps: float
 
 
 class _Called:
-    """f at and around the point: on numbers or, if it takes only those, on nodes. The first call may raise and warn."""
+    """f at and around the point: on numbers or, if it takes only those, on nodes."""
 
     def __init__(self, f: Callable[..., Any], points: list[_Point]) -> None:
         self.f, self.points = f, points
@@ -196,7 +202,7 @@ class _Called:
         generator = np.random.default_rng(0)
         self.direction = [generator.uniform(0.5, 1.0, array.shape) for array in self.arrays]
 
-    def __call__(self, arrays: list[np.ndarray]) -> float:
+    def __call__(self, arrays: list[Floats]) -> float:
         """f there; raises what f raises, and ValueError when that is not one number."""
         if self.nodes:
             return _one_number(self.f(*_as_nodes(arrays, self.points)))
@@ -204,7 +210,7 @@ class _Called:
         return _one_number(self.f(*plain))
 
     def trouble(self) -> str:
-        """What makes every measurement useless, found by calling f at the point once more; "" if nothing does."""
+        """What makes every measurement useless, seen by calling f at the point again; "" if nothing does."""
         if not isfinite(self.value):
             return f"f is {self.value} at the point"
         return "" if self._safe(self.arrays) == self.value else "f gives different values at the same point"
@@ -212,7 +218,7 @@ class _Called:
     def slope(self, argument: int, index: tuple[int, ...], grain: float) -> Slope:
         """The measured d(f)/d(that element)."""
 
-        def moved(x: Any) -> list[np.ndarray]:
+        def moved(x: Any) -> list[Floats]:
             array = self.arrays[argument].astype(type(x))
             array[index] = x
             return [array if i == argument else other for i, other in enumerate(self.arrays)]
@@ -236,7 +242,7 @@ class _Called:
             arrays.append(array + t * np.maximum(abs(array), 1.0) * direction)
         return self._safe(arrays)
 
-    def _safe(self, arrays: list[np.ndarray]) -> float:
+    def _safe(self, arrays: list[Floats]) -> float:
         """f there, nan where it raises: the edge of its domain, or of what its author thought of."""
         try:
             return self(arrays)
@@ -254,20 +260,20 @@ def _one_number(result: Any) -> float:
         return result.data
     array = np.asarray(result)
     if array.size != 1 or array.dtype.kind not in "biuf":
-        came = f"an array of shape {array.shape}" if array.size != 1 else f"{result!r} ({type(result).__name__})"
-        raise ValueError(f"a gradient is checked of one real number, and f returned {came}; let it return one, e.g. a sum")
+        came = repr(result) if array.size == 1 else f"an array of shape {array.shape}"
+        raise ValueError(f"f must return one real number to have a gradient, and returned {came}. Sum it?")
     return float(array.item())
 
 
-def _as_nodes(arrays: list[np.ndarray], points: list[_Point]) -> list[Any]:
+def _as_nodes(arrays: list[Floats], points: list[_Point]) -> list[Any]:
     from autodiff.scalars import scalars
     from autodiff.value import Value
 
     return [Value(a.item()) if p.scalar else scalars(a) for a, p in zip(arrays, points, strict=True)]
 
 
-def _own_gradient(f: Callable[..., Any], points: list[_Point]) -> list[np.ndarray]:
-    """The gradient by running f on nodes and backward; the grads of nodes that f brings along are left alone."""
+def _own_gradient(f: Callable[..., Any], points: list[_Point]) -> list[Floats]:
+    """The gradient by running f on nodes and backward; nodes that f brings along get their grads back."""
     from autodiff.value import Value, order
 
     inputs = _as_nodes([point.array for point in points], points)
@@ -277,8 +283,8 @@ def _own_gradient(f: Callable[..., Any], points: list[_Point]) -> list[np.ndarra
     if not isinstance(output, Value):
         value = _one_number(output)
         raise TypeError(
-            f"f returned the plain number {value} when it was given nodes: its output does not depend on them, or left "
-            "the graph on the way (.data, .item(), float()). Mend f, or give the gradient as claimed="
+            f"f returned the plain number {value} when it was given nodes: its output does not depend on "
+            "them, or left the graph on the way (.data, .item(), float()). Mend f, or give claimed="
         )
     brought = [(node, node.grad) for node in order(output)]
     output.backward()
@@ -293,12 +299,13 @@ def _points(at: Any) -> list[_Point]:
     for number, item in enumerate(at if isinstance(at, tuple) else (at,)):
         name = f"at[{number}]" if isinstance(at, tuple) else "at"
         if not isinstance(item, (float, int, np.generic, np.ndarray)):
-            raise TypeError(f"{name} must be a float or an array of floats, or `at` a tuple of those; got {item!r}")
+            raise TypeError(f"{name} must be a float or an array (`at` may be a tuple of them), got {item!r}")
         array = np.asarray(item)
         if array.dtype.kind not in "biuf":
-            raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}; nodes hold theirs in .data")
+            raise TypeError(f"{name} must hold real numbers, got {array.dtype}; of nodes give the .data")
         if not array.size or not np.isfinite(array).all():
-            raise ValueError(f"{name} is {'empty' if not array.size else 'not finite'}: no gradient can be measured there")
+            flaw = "not finite" if array.size else "empty"
+            raise ValueError(f"{name} is {flaw}: there is no gradient to measure")
         eps = float(np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps)
         points.append(_Point(array.astype(np.float64), not isinstance(item, np.ndarray), eps))
     if not points:
@@ -306,10 +313,10 @@ def _points(at: Any) -> list[_Point]:
     return points
 
 
-def _claims(claimed: Any, points: list[_Point], several: bool) -> list[np.ndarray]:
+def _claims(claimed: Any, points: list[_Point], several: bool) -> list[Floats]:
     if several and (not isinstance(claimed, (tuple, list)) or len(claimed) != len(points)):
         came = f"{len(claimed)} of them" if isinstance(claimed, (tuple, list)) else type(claimed).__name__
-        raise ValueError(f"claimed must be a tuple of {len(points)} gradients, one for each argument in `at`; got {came}")
+        raise ValueError(f"claimed must be a tuple of {len(points)} gradients, as `at` is; got {came}")
     claims = []
     for number, (claim, point) in enumerate(zip(claimed if several else (claimed,), points, strict=True)):
         name = f"claimed[{number}]" if several else "claimed"
@@ -319,21 +326,11 @@ def _claims(claimed: Any, points: list[_Point], several: bool) -> list[np.ndarra
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name} must be a number or an array of numbers, got {claim!r}") from error
         if array.dtype.kind != "f":
-            raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+            raise TypeError(f"{name} must hold real numbers, got {array.dtype}")
         if array.shape != point.array.shape:
             raise ValueError(
-                f"{name} has shape {array.shape}, and the point has shape {point.array.shape}: a gradient has the shape "
-                "of what it is taken by"
+                f"{name} has shape {array.shape}, and the point has shape {point.array.shape}: a gradient "
+                "has the shape of what it is taken by"
             )
         claims.append(array)
     return claims
-
-
-def _names(f: Callable[..., Any], count: int) -> list[str]:
-    """What f calls its arguments, as far as it tells."""
-    try:
-        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        names = [name for name, parameter in inspect.signature(f).parameters.items() if parameter.kind in kinds]
-    except (TypeError, ValueError):  # built-in functions may not tell
-        names = []
-    return names[:count] if len(names) >= count else [f"argument {number}" for number in range(count)]

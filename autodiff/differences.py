@@ -1,10 +1,11 @@
 """The slope of a plain function at a point, measured, with a bound on the error of the measurement.
 
-Central differences over a ladder of steps, extrapolated as in C. J. F. Ridders, "Accurate computation of F'(x) and
-F'(x)F''(x)", Adv. Eng. Software 4 (1982); sharpened by the complex step of W. Squire and G. Trapp, "Using complex
-variables to estimate derivatives of real functions", SIAM Review 40(1) (1998). The noise of f is measured from its
-differences over tiny steps, as in J. Moré and S. Wild, "Estimating computational noise", SIAM J. Sci. Comput. 33(3)
-(2011); why a step can be too small: N. Higham, "Accuracy and Stability of Numerical Algorithms", on differences.
+Central differences over a ladder of steps, extrapolated as in C. J. F. Ridders, "Accurate computation of
+F'(x) and F'(x)F''(x)", Adv. Eng. Software 4 (1982); sharpened by the complex step of W. Squire and G.
+Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40(1) (1998). The
+noise of f is measured from differences over tiny steps, after J. Moré and S. Wild, "Estimating
+computational noise", SIAM J. Sci. Comput. 33(3) (2011). Why tiny steps alone will not do: N. Higham,
+"Accuracy and Stability of Numerical Algorithms", SIAM (2002), chapter 1.
 
 Two parts of f around x are watched, and both must behave as a smooth function's do:
 
@@ -21,6 +22,9 @@ from dataclasses import dataclass, field
 from math import inf, isfinite, nan
 
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 EPS = float(np.finfo(np.float64).eps)
 DENORMAL = 5e-324  # what underflow can hide
@@ -29,18 +33,22 @@ RUNGS = 25  # the last is 4**-24 of |x|, 16 units in its last place: about the s
 LEVELS = 4  # of extrapolation; more would need more rungs between two kinks
 FIRST_LOOK = (0, 1, 2, 3, 4, 5, 6, 7, 11, 15, 22, 23, 24)  # for the slope; for structure; for the noise
 UPWARD = 8  # rungs above the first, for slopes too faint to show over ordinary steps
-SMALL = 1e-3  # |x| below which f may have a structure at 0 that is close only when measured by |x|: log, sqrt, relu
+SMALL = 1e-3  # |x| below which 0 may be close by the measure of f: log, sqrt, relu
 
-NOISE = 4.0  # a slope is made of differences; four values can be wrong together
+NOISE = 4.0  # a slope is made of differences, and all four values in one can be wrong together
 RESOLVED = 0.1  # a relative bound below this tells a slope from zero, from its half and its double
 TIGHT = 1e-3  # ... and below this it is no accident
 SETTLED = 1e-7  # ... and below this no claim needs a better one
 SHARP = 1e-2  # ... and below this it has the two digits that the complex step must confirm to be believed
-KINK = 1e-2  # a relative difference of the two one-sided slopes that only widens the bound when smaller
-ROUGH = 1e3  # units of rounding; noise above them is structure finer than every step
-STAIR = 2.0**20  # units of rounding; a smaller first change after none at all is a stair of rounding, no kink
-ZERO = 8192.0  # units of rounding of f, by which it may change over its natural step when its slope is called zero
-COARSEST = 2.0**-21  # relative change that can still be the rounding of float32, several operations deep
+KINK = 1e-2  # two one-sided slopes closer than this only widen the bound
+# In units of the rounding of f:
+ROUGH = 1e3  # noise above this is structure finer than every step
+DOUBT = 64.0  # left behind by numbers that cancel in f at the point, if they are as large as f nearby
+STAIR = 2.0**16  # a first change below this, after none at all, is a stair of rounding and no kink
+ZERO = 2.0**14  # a slope that changes f by less, over its natural step, is zero to working accuracy
+# Relative to f:
+COARSEST = 2.0**-21  # a change that is the rounding of float32, a few operations deep
+LOOSEST = 2.0**-12  # one that still may be, after cancellation
 
 
 @dataclass
@@ -50,25 +58,28 @@ class Slope:
     value: float = nan
     bound: float = inf
     trouble: str = ""
-    others: list[tuple[float, float]] = field(default_factory=list)  # (value, bound) seen over quite other steps
+    others: list[tuple[float, float]] = field(default_factory=list)  # (value, bound) over other steps
     hint: float = nan  # from the complex step, when the differences are too rough to confirm it
     zero: float = 0.0  # slopes up to this one are zero to the working accuracy of f
-    curvature: float = 0.0  # |f''|, roughly
+    flat: bool = False  # f is constant over the smallest steps, and not for want of accuracy
+    sway: float = 0.0  # |x f''(x)|: what a rounding of x, the relative one, does to the slope
     step: float = nan  # the smallest step used
+    grain: float = 0.0  # the smallest change that f can show, where it is no float64
+    doubt: float = 0.0  # a further bound, in case f here is the small rest of numbers as large as f nearby
 
     @property
     def resolved(self) -> bool:
         """Whether the slope is told from zero, from its half and from its double."""
-        return self.bound <= RESOLVED * abs(self.value)
+        return self.value != 0.0 and self.bound <= RESOLVED * abs(self.value)
 
     @property
     def settled(self) -> bool:
         """Whether no more digits are needed."""
-        return not self.trouble and self.bound <= max(SETTLED * abs(self.value), 0.0 if self.value else self.zero)
+        return not self.trouble and self.bound <= (SETTLED * abs(self.value) if self.value else self.zero)
 
 
 class _Ladder:
-    """The values of g at x +- step, for the steps top, top/4, top/16, ...; nan where not measured or not usable."""
+    """The values of g at x +- step, for steps top, top/4, top/16, ...; nan where there are none."""
 
     def __init__(self, g: Callable[[float], float], x: float, value: float, top: float) -> None:
         self.g, self.x, self.value, self.top = g, x, value, top
@@ -86,11 +97,17 @@ class _Ladder:
         self.slope_left = np.where(bad, nan, (self.value - self.below) / self.left)
         self.odd = np.where(bad, nan, (self.above - self.below) / (self.right + self.left))
         self.even = self.slope_right - self.slope_left
-        self.size = np.where(bad, nan, np.maximum(np.maximum(abs(self.above), abs(self.below)), abs(self.value)))
+        outer = np.maximum(abs(self.above), abs(self.below))
+        self.size = np.where(bad, nan, np.maximum(outer, abs(self.value)))
 
     def largest(self) -> float:
         """max |g| as far as was measured."""
         return float(np.nanmax(self.size, initial=abs(self.value)))
+
+    def both_sides(self) -> float:
+        """max |g| of those at a distance up to a quarter of the top, each the smaller of the two sides."""
+        smaller = np.minimum(abs(self.above), abs(self.below))
+        return float(np.nanmax(smaller[self.step <= self.top / 4], initial=0.0))
 
     def stair(self) -> float:
         """The first change, if g is constant over the smallest steps; else 0.0."""
@@ -104,8 +121,8 @@ class _Ladder:
         turn = abs(np.diff(self.odd[-3:]) * self.step[-2:])
         return float(np.nanmax([0.0, *bend, *turn]))
 
-    def candidates(self, noise: np.ndarray) -> np.ndarray:
-        """Rows (value, bound, step, rung): the extrapolations of all levels, as far as there are values for them."""
+    def candidates(self, noise: Floats) -> Floats:
+        """Rows (value, bound, step): the extrapolations of all levels, as far as there are values."""
         value, jump, rounding = self.odd, self.even, NOISE * noise / self.step
         rows = []
         for level in range(1, LEVELS + 1):
@@ -114,15 +131,14 @@ class _Ladder:
             rounding = np.append(inf, np.maximum(rounding[1:], rounding[:-1]))
             bound = np.maximum(abs(value[1:] - finer), abs(value[1:] - coarser))
             bound = bound + abs(jump[1:]) + abs(jump[:-1]) / RATIO ** (2 * level) + rounding[1:]
-            rows.append(np.stack([value[1:], bound, self.step[1:], np.arange(1.0, RUNGS)], axis=1))
-        table = np.concatenate(rows)
+            rows.append(np.stack([value[1:], bound, self.step[1:]], axis=1))
+        table: Floats = np.concatenate(rows)
         return table[np.isfinite(table).all(axis=1)]
 
-    def kink(self, noise: np.ndarray) -> str:
+    def kink(self, noise: Floats) -> str:
         """Which slopes differ at x, when they do so over the finest steps that can tell; else ""."""
         blur = 2 * NOISE * noise / self.step
-        with np.errstate(invalid="ignore"):
-            clear = np.flatnonzero(abs(self.even) > 50 * blur)
+        clear = np.flatnonzero(abs(self.even) > 50 * blur)
         if len(clear) < 3:
             return ""
         last = int(clear[-1])
@@ -138,9 +154,9 @@ class _Ladder:
         return f"a kink at {self.x:.6g}: slopes from the left {left:.4g} and from the right {right:.4g}"
 
 
-def _extrapolate(table: np.ndarray, power: int) -> np.ndarray:
+def _extrapolate(table: Floats, power: int) -> Floats:
     """The table without its error term in step**power; nan in front."""
-    return np.append(nan, table[1:] + (table[1:] - table[:-1]) / (RATIO**power - 1))
+    return np.append(nan, table[1:] + np.diff(table) / (RATIO**power - 1))
 
 
 def slope(
@@ -152,9 +168,9 @@ def slope(
 ) -> Slope:
     """g'(x), measured: value +- bound, or the trouble that prevents it.
 
-    value is g(x), finite; quantum the smallest change that g can show, 0 if only rounding limits it (see `quantum`).
-    g returns nan where it cannot be evaluated, and raises nothing; complex_g likewise, and nan when its result is
-    real. Takes about 30 evaluations for a smooth g, up to 120 for a difficult one.
+    value is g(x), finite; quantum the smallest change that g can show, 0 if only rounding limits it. g gives
+    nan where it cannot be evaluated, and raises nothing; complex_g likewise, and nan when its result is real.
+    Takes about 30 evaluations for a smooth g, up to 150 for a difficult one.
 
     >>> found = slope(lambda t: t**3, 2.0, 8.0)
     >>> abs(found.value - 12) <= found.bound < 1e-6
@@ -173,44 +189,53 @@ def slope(
                 ladders.append(_Ladder(g, x, value, abs(x) or ladders[0].step[-1] / RATIO))
                 ladders[-1].measure(range(RUNGS))
                 found = _read(ladders, quantum)
-            if found.value != 0 and not found.resolved and not found.trouble:
+            if found.value and not found.resolved and not found.trouble:
                 ladders.append(_Ladder(g, x, value, RATIO**UPWARD * ladders[0].top))
                 ladders[-1].measure(range(UPWARD + LEVELS))
                 found = _read(ladders, quantum)
-        if complex_g is not None and not found.settled and not found.trouble:
+        if complex_g is not None and not found.trouble and not (found.settled and found.value):
             _sharpen(found, complex_g, x)
     return found
 
 
 def _read(ladders: list[_Ladder], quantum: float) -> Slope:
     """The slope that the values measured so far support."""
-    usual, finest = ladders[0], min(ladders, key=lambda ladder: float(ladder.step[-1]))
-    noise = finest.roughness()
-    # log(1 + x*x) is a staircase where x is small; so is a unit of a network that dies nearby, but with a kink.
+    noise, largest = _finest(ladders).roughness(), ladders[0].largest()
+    # log(1 + x*x) is a staircase where x is small; so looks a dead unit of a network, up to its kink.
     stair = max(ladder.stair() for ladder in ladders)
-    if stair <= STAIR * EPS * usual.largest():
-        return _pick(ladders, quantum, max(noise, stair))
     found = _pick(ladders, quantum, max(noise, stair))
-    if found.trouble or not found.resolved:
-        return _pick(ladders, quantum, noise)
-    found.others.append((0.0, 0.0))  # floor(1000 x): one slope far off, another nearby
+    if stair > STAIR * EPS * largest and (found.trouble or not found.resolved):
+        found = _pick(ladders, quantum, noise)
+    elif stair > max(STAIR * EPS * largest, quantum) or (stair and quantum > COARSEST * largest):
+        found.others.append((0.0, 0.0))  # floor(1000 x): one slope from afar, none nearby
+    found.flat = stair > 0 and quantum == 0
+    found.grain = quantum
     return found
 
 
+def _finest(ladders: list[_Ladder]) -> _Ladder:
+    return min(ladders, key=lambda ladder: float(ladder.step[-1]))
+
+
+def _noises(ladder: _Ladder, quantum: float, noise: float) -> Floats:
+    """How far each value of the ladder may be off, if f is off by noise or by the rounding of its value."""
+    relative = quantum / abs(ladder.value) if ladder.value else 0.0
+    return np.maximum(max(noise, quantum), max(2 * EPS, relative) * ladder.size) + DENORMAL
+
+
 def _pick(ladders: list[_Ladder], quantum: float, noise: float) -> Slope:
-    """The slope supported when f is wrong by so much, or by the rounding of its value."""
-    usual, finest = ladders[0], min(ladders, key=lambda ladder: float(ladder.step[-1]))
-    unit = max(2 * EPS, quantum / abs(usual.value) if usual.value else 0.0)
-    noises = [np.maximum(noise, unit * ladder.size) + DENORMAL for ladder in ladders]
-    tables = [ladder.candidates(noise) for ladder, noise in zip(ladders, noises, strict=True)]
-    for number, ladder in enumerate(ladders):
-        if ladder.top > usual.top:  # over very large steps f may well be bounded: that they see no slope means nothing
-            tables[number] = tables[number][tables[number][:, 1] <= RESOLVED * abs(tables[number][:, 0])]
-    value, bound, step, _ = np.concatenate(tables).T
+    """The slope that the values support, when f is off by so much or by the rounding of its value."""
+    usual, finest = ladders[0], _finest(ladders)
+    tables = []
+    for ladder in ladders:
+        table = ladder.candidates(_noises(ladder, quantum, noise))
+        # Over very large steps f may well be bounded: that they show no slope means nothing.
+        tables.append(table[table[:, 1] <= TIGHT * abs(table[:, 0])] if ladder.top > usual.top else table)
+    value, bound, step = np.concatenate(tables).T
     if not len(value):
-        return Slope(trouble=_no_values(ladders))
+        return Slope(trouble=_no_values(usual))
     best = int(np.argmin(bound))
-    while True:  # what finer steps see clearly overrules what coarser steps see
+    while True:  # what finer steps show clearly overrules what coarser steps show
         apart = abs(value - value[best])
         finer = step < step[best]
         sure = bound <= RESOLVED * np.maximum(abs(value), abs(value[best]))
@@ -219,33 +244,40 @@ def _pick(ladders: list[_Ladder], quantum: float, noise: float) -> Slope:
             break
         best = int(overruling[np.argmin(bound[overruling])])
     found = Slope(float(value[best]), float(bound[best]), step=float(step[best]))
-    others = (bound <= TIGHT * abs(value)) & (apart > 2 * (bound + bound[best]))
-    near = others & (apart <= RESOLVED * abs(value[best]))  # x + log(1 + x*x) has a fine staircase on its slope
+
+    contrary = (bound <= TIGHT * abs(value)) & (apart > 2 * (bound + bound[best]))
+    near = contrary & (apart <= RESOLVED * abs(value[best]))  # x + log(1 + x*x): a fine staircase
     found.bound = float(np.max(apart[near] + bound[near], initial=found.bound))
-    others &= ~near
-    found.others = [(float(v), float(b)) for v, b in zip(value[others], bound[others], strict=True)]
+    far = contrary & ~near
+    found.others = [(float(v), float(b)) for v, b in zip(value[far], bound[far], strict=True)]
+
     for ladder in ladders:
         for k in np.flatnonzero((ladder.step == found.step) & np.isfinite(ladder.even)):
-            found.curvature = abs(float(ladder.even[k] / ladder.step[k]))
+            found.sway = abs(float(ladder.even[k])) * abs(ladder.x) / found.step
     largest, natural = _natural(usual) or _natural(finest) or (0.0, inf)
     found.zero = max(ZERO * EPS * largest, 64 * quantum) / (16 * natural)
+    cancelled = DOUBT * EPS * max(usual.both_sides(), finest.both_sides())
+    found.doubt = float(np.min(apart + bound + cancelled / step))
     if not found.resolved:
-        found.bound = max(found.bound, EPS * usual.largest() / (16 * natural))  # f may be a difference of larger numbers
-    found.trouble = finest.kink(noises[ladders.index(finest)])
+        found.bound = max(found.bound, EPS * usual.largest() / (16 * natural))
+    if not usual.largest():  # f is 0 throughout: the rest of numbers of any size, for all one can see
+        found.bound, found.zero, found.doubt = EPS, ZERO * EPS, EPS**0.5
+
+    found.trouble = finest.kink(_noises(finest, quantum, noise))
     if not found.trouble and not (found.resolved and found.step < usual.step[-1]):
-        found.trouble = usual.kink(noises[0])
+        found.trouble = usual.kink(_noises(usual, quantum, noise))
     if not found.trouble and not found.resolved:
         if (finer & (apart > bound + bound[best])).any():
             found.trouble = "no steady slope: the smaller the step, the more it changes"
-        elif noise > ROUGH * unit * usual.largest():
-            found.trouble = f"noise or a jump: f changes by {noise:.1e}, unsteadily, over steps of {finest.step[-1]:.1e}"
+        elif noise > ROUGH * EPS * usual.largest() and noise > ROUGH * quantum:
+            steps = f"steps of {finest.step[-1]:.1e}"
+            found.trouble = f"noise or a jump: f changes by {noise:.1e}, unsteadily, over {steps}"
     return found
 
 
 def _confirmed(found: Slope, ladder: _Ladder, quantum: float) -> bool:
     """Whether the small steps of the first look, too noisy to measure by, at least do not contradict."""
-    unit = max(2 * EPS, quantum / abs(ladder.value) if ladder.value else 0.0)
-    noise = np.maximum(max(ladder.roughness(), ladder.stair()), unit * ladder.size)
+    noise = _noises(ladder, quantum, max(ladder.roughness(), ladder.stair()))
     curved = abs(ladder.odd[ladder.step == found.step] - found.value) * (ladder.step / found.step) ** 2
     allowed = 2 * found.bound + NOISE * noise / ladder.step + 2 * curved
     return not (abs(ladder.odd - found.value) > allowed)[ladder.step < found.step].any()
@@ -257,11 +289,11 @@ def _natural(ladder: _Ladder) -> tuple[float, float] | None:
     return (float(np.max(ladder.size[usable])), float(ladder.step[usable[0]])) if len(usable) else None
 
 
-def _no_values(ladders: list[_Ladder]) -> str:
-    sides = [any(np.isfinite(side).any() for side in sides) for sides in zip(*((a.above, a.below) for a in ladders))]
-    if sides[0] != sides[1]:
-        return f"f is finite on one side only, {'above' if sides[0] else 'below'} {ladders[0].x:.6g}"
-    return f"f is nan, infinite or raises at too many points around {ladders[0].x:.6g}"
+def _no_values(ladder: _Ladder) -> str:
+    above, below = (bool(np.isfinite(side).any()) for side in (ladder.above, ladder.below))
+    if above != below:
+        return f"f is finite on one side only, {'above' if above else 'below'} {ladder.x:.6g}"
+    return f"f is nan, infinite or raises at too many points around {ladder.x:.6g}"
 
 
 def _sharpen(found: Slope, complex_g: Callable[[complex], complex], x: float) -> None:
@@ -280,15 +312,23 @@ def _sharpen(found: Slope, complex_g: Callable[[complex], complex], x: float) ->
 
 
 def quantum(line: Callable[[float], float], value: float) -> float:
-    """The smallest change that f shows along a line through the point, line(0) == value; 0.0 if it is mere rounding.
+    """The smallest change of f along a line through the point, line(0) == value; 0.0 if it is mere rounding.
 
-    A function that computes in float32 inside is a staircase: its differences over small steps are exactly 0 and say
-    nothing. A flat f that then changes by more than float32 rounds is a real zero slope: a dead relu, a floor.
+    A function that computes in float32 inside is a staircase: its differences over small steps are exactly 0
+    and say nothing. A flat f that then changes on one side only, or by more than float32 rounds, has a real
+    zero slope: a dead relu, a floor.
     """
-    for k in range(RUNGS - 1, 0, -1):
-        change = abs(line(RATIO**-k) - value)
+    change, still, t = 0.0, False, 1.0
+    for t in RATIO ** -np.arange(RUNGS - 1.0, -1.0, -1.0):
+        change = abs(line(t) - value)
         if change > 0:  # False for nan
-            return change if k < RUNGS - 1 and 4 * EPS < change / abs(value or 1.0) <= COARSEST else 0.0
-    wide = [value, *(line(t) for t in (-0.25, 1.0, -1.0))]  # hardly moved: is every value one of float32?
-    single = all(float(np.float32(number)) == number for number in wide if isfinite(number))
-    return float(np.spacing(np.float32(abs(value)))) if single and value else 0.0
+            break
+        still = still or change == 0
+    wide = [number for t in (0.25, -0.25, 1.0, -1.0) if isfinite(number := line(t))]
+    single = all(float(np.float32(number)) == number for number in (value, *wide))
+    if not change > 0:
+        return float(np.spacing(np.float32(abs(value)))) if single and value else 0.0
+    if line(-min(256 * t, 1.0)) == value:
+        return 0.0  # a staircase goes on to the other side
+    size = max(map(abs, wide), default=0.0) if single else abs(value)  # log(1 + exp(x)) rounds as 1 does
+    return change if still and 4 * EPS * abs(value) < change <= LOOSEST * size else 0.0

@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from autodiff.graph import Edge, Graph, adjoints, checked_node, tangents
@@ -90,13 +91,13 @@ class Receipt:
     def latex(self) -> str:
         r"""The sum in symbols and in numbers, as an `aligned` environment.
 
-        >>> x = Value(3.0, name="x")
-        >>> y = x * x
-        >>> y.name = "y"
-        >>> print(total_derivative(y, x).latex())
+        >>> x, w = Value(3.0, name="x"), Value(0.5, name="w1_12")
+        >>> y = w * x
+        >>> y.name = "h_1"
+        >>> print(total_derivative(y, w).latex())
         \begin{aligned}
-        \frac{\partial y}{\partial x} &= \frac{\partial y}{\partial y} \cdot x + \frac{\partial y}{\partial y} \cdot x \\
-        &= 1 \cdot 3 + 1 \cdot 3 = 6
+        \frac{\partial h_{1}}{\partial w^{(1)}_{12}} &= \frac{\partial h_{1}}{\partial h_{1}} \cdot x \\
+        &= 1 \cdot 3 = 3
         \end{aligned}
         """
         output, wrt = self.symbols
@@ -299,7 +300,7 @@ class TotalDifferential:
         The median over halvings of the step, so that no unlucky step decides.
         """
         sizes = [abs(r) for r in self.remainders if math.isfinite(r) and abs(r) > self.rounding]
-        slopes = sorted(math.log2(large / small) for large, small in zip(sizes, sizes[1:], strict=False))
+        slopes = sorted(math.log2(large / small) for large, small in pairwise(sizes))
         return slopes[len(slopes) // 2] if slopes else math.nan
 
     def __str__(self) -> str:

@@ -94,7 +94,7 @@ class Graph:
     def _all_symbols(self) -> dict[Value, Expression]:
         names = {node.name for node in self.nodes if node.name}
         letter = "v" if not any(re.fullmatch(r"v\d+", name) for name in names) else "node"
-        symbols, holders = {}, {name: 2 for name in names}
+        symbols, holders = {}, dict.fromkeys(names, 2)
         for number, node in enumerate(self.nodes):
             symbol = Expression(node.name or f"{letter}{number}")
             if not node.name and node.op is not None and all(parent.name for parent in node.parents):

@@ -13,9 +13,9 @@ from typing import Any
 from autodiff.primitives import ATOM, PRODUCT, SUM, Primitive, absolute, add, div, mul, neg, power, sub
 from autodiff.value import Value
 
-GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
-    "omega".split()
+GREEK = (
+    r"\alpha \beta \gamma \delta \epsilon \zeta \eta \theta \iota \kappa \lambda \mu \nu \xi \pi \rho \sigma \tau "
+    r"\upsilon \phi \chi \psi \omega"
 )
 
 
@@ -245,7 +245,8 @@ def latex_name(name: str) -> str:
     if not match:
         return rf"\mathrm{{{escaped(name)}}}"
     base, hat, layer, lower, bracket = match.groups()
-    symbol = base if len(base) == 1 else rf"\{base}" if base in GREEK else rf"\mathrm{{{base}}}"
+    greek = rf"\{base}"
+    symbol = base if len(base) == 1 else greek if greek in GREEK.split() else rf"\mathrm{{{base}}}"
     index = (lower or bracket or "").replace("_", ",")
     return (
         (rf"\hat{{{symbol}}}" if hat else symbol)
@@ -273,9 +274,9 @@ def argument_names(f: Callable[..., Any], count: int) -> list[str]:
     import inspect  # slow to import, and only needed here
 
     try:
-        parameters = inspect.signature(f).parameters.values()
+        parameters = list(inspect.signature(f).parameters.values())
     except (TypeError, ValueError):  # built-in functions may not tell
-        parameters = ()
+        parameters = []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [parameter.name for parameter in parameters if parameter.kind in kinds]
     return names[:count] if len(names) >= count else [f"x{number}" for number in range(1, count + 1)]

@@ -8,8 +8,8 @@ A rule uses only + - * / ** and functions of this table, so the same rule runs o
 floats, which may raise where mathematics has no answer, and one for NumPy, which follows IEEE 754. Where the
 float kernel raises, NumPy's answers instead, with NumPy's warning.
 
-Conventions at corners: relu'(0) = 0, leaky_relu'(0) = 0.01, its slope below 0; |a|'(0) = 0, a tie of maximum gives one half to each side, and
-a ** 0 is the constant 1 with the derivative 0 everywhere.
+Conventions at corners: relu'(0) = 0 and leaky_relu'(0) = 0.01, the slope below 0; |a|'(0) = 0; a tie of maximum
+gives one half to each side; a ** 0 is the constant 1 with the derivative 0 everywhere.
 """
 
 from __future__ import annotations

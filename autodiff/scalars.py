@@ -168,7 +168,6 @@ def function_on_nodes(function: Callable[..., Any], args: Any, options: Any) -> 
 def _loop(function: Callable[..., Any], operands: Sequence[Any], out: Any = None, where: Any = True) -> Any:
     """function element by element, broadcast; not by np.frompyfunc, which adds warnings of its own."""
     arrays = [np.asarray(_plain(x), dtype=object) for x in operands]
-    grid = np.broadcast(*arrays) if len(arrays) > 1 else arrays[0].flat
     if where is not True:
         if out is None:
             _refuse("where= without out= would leave holes in an array of nodes; use np.where(condition, x, y)")
@@ -176,8 +175,8 @@ def _loop(function: Callable[..., Any], operands: Sequence[Any], out: Any = None
         arrays = [np.broadcast_to(array, out.shape)[mask] for array in arrays]
         out.view(np.ndarray)[mask] = _loop(function, arrays)
         return out
-    shape = grid.shape if len(arrays) > 1 else arrays[0].shape
-    values = (function(*each) for each in grid) if len(arrays) > 1 else map(function, grid)
+    shape = np.broadcast_shapes(*(array.shape for array in arrays))
+    values = (function(*each) for each in np.broadcast(*arrays))
     result = np.fromiter(values, dtype=object, count=math.prod(shape)).reshape(shape)
     if out is not None:
         out.view(np.ndarray)[...] = result
