@@ -13,10 +13,12 @@ from typing import Any
 from autodiff.primitives import ATOM, PRODUCT, SUM, Primitive, absolute, add, div, mul, neg, power, sub
 from autodiff.value import Value
 
-GREEK = (
-    r"\alpha \beta \gamma \delta \epsilon \zeta \eta \theta \iota \kappa \lambda \mu \nu \xi \pi \rho \sigma \tau "
-    r"\upsilon \phi \chi \psi \omega"
-)
+# fmt: off
+GREEK = frozenset((
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu",
+    "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
+))
+# fmt: on
 
 
 class Expression:
@@ -245,8 +247,7 @@ def latex_name(name: str) -> str:
     if not match:
         return rf"\mathrm{{{escaped(name)}}}"
     base, hat, layer, lower, bracket = match.groups()
-    greek = rf"\{base}"
-    symbol = base if len(base) == 1 else greek if greek in GREEK.split() else rf"\mathrm{{{base}}}"
+    symbol = base if len(base) == 1 else rf"\{base}" if base in GREEK else rf"\mathrm{{{base}}}"
     index = (lower or bracket or "").replace("_", ",")
     return (
         (rf"\hat{{{symbol}}}" if hat else symbol)
