@@ -7,9 +7,10 @@ by a factor 2 differs, and neither a kink nor float32 makes a right one differ.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite, nan
 from typing import Any, Literal
@@ -18,6 +19,7 @@ import numpy as np
 
 from autodiff.differences import RESOLVED, TIGHT, Floats, Slope, quantum, slope
 from autodiff.notation import argument_names
+from autodiff.primitives import Primitive
 
 Verdict = Literal["agree", "differ", "undecidable"]
 
@@ -130,6 +132,51 @@ def check_grad(f: Callable[..., Any], at: Any, claimed: Any = None) -> Check:
         trouble = trouble or called.trouble()  # a counter or a generator inside f may show only now
     if trouble:
         elements = [replace(element, verdict="undecidable", reason=trouble) for element in elements]
+    return Check(tuple(elements))
+
+
+# Ordinary points on both sides of 0 and of 1, none a corner of a common function
+POINTS = (-31.7, -4.3, -1.7, -0.83, -0.31, -1e-3, 1e-3, 0.29, 0.81, 1.3, 4.1, 27.9)
+
+
+def check_primitive(row: Primitive, at: Sequence[float | tuple[float, ...]] | None = None) -> Check:
+    """Check: whether the rules of a row of the table are the derivatives of its forward; see `check_grad`.
+
+    at: points, a number (for two operands a pair) each; by default some on both sides of 0 and 1. Points where the
+    row is not finite are outside its domain. Raises ValueError if no point is inside, and if the row's array kernel
+    gives other numbers than its float kernel.
+
+    >>> from autodiff.primitives import TABLE, primitive, tanh
+    >>> wrong = primitive("tanh_twice", lambda a: 2.0 * tanh(a), lambda y, a: 1.0 - y * y, formula="2 * tanh(a)")
+    >>> print(check_primitive(wrong).verdict, check_primitive(tanh).verdict)
+    differ agree
+    >>> del TABLE["tanh_twice"]
+    """
+    rules = [rule for rule in (row.da, row.db) if rule is not None]
+    points = itertools.product(POINTS, repeat=len(rules)) if at is None else at
+    elements: list[Element] = []
+    for point in points:
+        operands = [float(x) for x in (point if isinstance(point, tuple) else (point,))]
+        with np.errstate(all="ignore"):
+            y = row.on_floats(*operands)
+        if not isfinite(y):
+            continue
+        on_array = float(row.array(*map(np.float64, operands)))
+        if abs(on_array - y) > 64 * float(np.spacing(abs(y))):
+            raise ValueError(f"{row.name} is {y!r} on floats and {on_array!r} on arrays at {tuple(operands)}")
+        for position, rule in enumerate(rules):
+
+            def f(x: float, position: int = position, operands: list[float] = operands) -> float:
+                moved = [x if i == position else operand for i, operand in enumerate(operands)]
+                return row.on_floats(*moved)
+
+            with np.errstate(all="ignore"):
+                claimed = row.local(rule, y, *operands)
+            (element,) = check_grad(f, operands[position], claimed).elements
+            where = ", ".join(f"{operand:g}" for operand in operands)
+            elements.append(replace(element, name=f"d{'ab'[position]} of {row.name}({where})", argument=position))
+    if not elements:
+        raise ValueError(f"{row.name} is not finite at any of the points; give points of its domain with at=")
     return Check(tuple(elements))
 
 

@@ -327,7 +327,8 @@ def quantum(line: Callable[[float], float], value: float) -> float:
     wide = [number for t in (0.25, -0.25, 1.0, -1.0) if isfinite(number := line(t))]
     single = all(float(np.float32(number)) == number for number in (value, *wide))
     if not change > 0:
-        return float(np.spacing(np.float32(abs(value)))) if single and value else 0.0
+        telling = float(np.float16(value)) != value  # 1.0 is whole in every format, and no sign of float32
+        return float(np.spacing(np.float32(abs(value)))) if single and telling else 0.0
     if line(-min(256 * t, 1.0)) == value:
         return 0.0  # a staircase goes on to the other side
     size = max(map(abs, wide), default=0.0) if single else abs(value)  # log(1 + exp(x)) rounds as 1 does

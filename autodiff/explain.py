@@ -62,22 +62,15 @@ class Receipt:
             return f"{title}: the output itself"
         if not self.terms:
             return f"{title}: {output} does not depend on {wrt}"
-        formulas = [term.formula or Expression(f"d{_atom(term.symbol)}/d{wrt}") for term in self.terms]
-        symbols = [
-            f"d{output}/d{_atom(term.symbol)} · {_atom(local)}"
-            for term, local in zip(self.terms, formulas, strict=True)
-        ]
-        rows = [("child", "upstream", "local", "", "contribution")] + [
-            (
-                term.label,
-                number_text(term.upstream),
-                str(local),
-                number_text(term.local),
-                number_text(term.contribution),
-            )
-            for term, local in zip(self.terms, formulas, strict=True)
-        ]
-        rows.append(("sum", "", "", "", number_text(self.total)))
+        symbols, rows = [], []
+        for term in self.terms:
+            local = term.formula or Expression(f"d{_atom(term.symbol)}/d{wrt}")
+            symbols.append(f"d{output}/d{_atom(term.symbol)} · {_atom(local)}")
+            numbers = (term.upstream, term.local, term.contribution)
+            upstream, number, contribution = map(number_text, numbers)
+            rows.append((term.label, upstream, str(local), number, contribution))
+        rows = _shortened(rows, ("...", "", f"({len(rows) - SHOWN} more)", "", ""))
+        rows = [("child", "upstream", "local", "", "contribution"), *rows, ("sum", "", "", "", number_text(self.total))]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(
@@ -86,6 +79,7 @@ class Receipt:
             )
             for row in rows
         ]
+        symbols = _shortened(symbols, "...")
         return "\n".join([title, f"  = {' + '.join(symbols)}", *(f"  {line.rstrip()}" for line in lines)])
 
     def latex(self) -> str:
@@ -104,20 +98,21 @@ class Receipt:
         left = _fraction(output, wrt)
         if not self.terms:
             return f"{left} = {latex_number(self.total)}"
-        symbols = " + ".join(
+        symbols = [
             rf"{_fraction(output, term.symbol)} \cdot "
             + (_fraction(term.symbol, wrt) if term.formula is None else _atom(term.formula, latex=True))
             for term in self.terms
-        )
-        figures = " + ".join(
+        ]
+        figures = [
             rf"{_figure(term.upstream, bracket=number > 0)} \cdot {_figure(term.local, bracket=True)}"
             for number, term in enumerate(self.terms)
-        )
+        ]
+        dots = r"\cdots"
         return "\n".join(
             [
                 r"\begin{aligned}",
-                rf"{left} &= {symbols} \\",
-                f"&= {figures} = {latex_number(self.total)}",
+                rf"{left} &= {' + '.join(_shortened(symbols, dots))} \\",
+                f"&= {' + '.join(_shortened(figures, dots))} = {latex_number(self.total)}",
                 r"\end{aligned}",
             ]
         )
@@ -138,8 +133,9 @@ def total_derivative(output: Value, wrt: Value, through: Sequence[Value] | Value
     >>> [(term.label, round(term.contribution, 6)) for term in receipt.terms]
     [('x · x', 2.985164), ('x · x', 2.985164), ('tanh(x)', 0.088794)]
     """
-    graph = Graph(checked_node(output, "total_derivative(output, ...)"))
-    checked_node(wrt, "total_derivative(..., wrt)")
+    output = checked_node(output, "total_derivative(output, ...)")
+    wrt = checked_node(wrt, "total_derivative(..., wrt)")
+    graph = Graph(output)
     if wrt not in graph:
         return Receipt(output, wrt, (), (_output_symbol(graph), Expression(wrt.name or "x")))
     adjoint = adjoints(output)
@@ -157,14 +153,14 @@ def _edge_term(graph: Graph, edge: Edge, adjoint: dict[Value, float]) -> Term:
 
 
 def _terms_through(graph: Graph, wrt: Value, through: Sequence[Value], adjoint: dict[Value, float]) -> tuple[Term, ...]:
-    stops = {checked_node(node, "total_derivative(..., through)"): None for node in through}
+    stops = dict.fromkeys(checked_node(node, "total_derivative(..., through)") for node in through)
     for node in stops:
         if node not in graph:
             raise ValueError(f"through: {node!r} is not below the output {graph.label(graph.output)}")
     tangent = tangents(graph.output, wrt, stops)
     if graph.output in tangent and graph.output not in stops:
         path = [graph.label(node) for node in _escaping(graph, wrt, stops)]
-        names = " -> ".join(path if len(path) <= 20 else [*path[:10], f"... {len(path) - 20} more ...", *path[-10:]])
+        names = " -> ".join(_shortened(path, "..."))
         raise ValueError(
             f"through: the chosen nodes do not cut every path from {path[0]} to {path[-1]}; {names} avoids them all. "
             "Add one of its nodes"
@@ -211,8 +207,7 @@ def count_paths(output: Value, wrt: Value) -> int:
     True
     """
     graph = Graph(checked_node(output, "count_paths(output, ...)"))
-    checked_node(wrt, "count_paths(..., wrt)")
-    return _counts(graph, wrt).get(graph.output, 0)
+    return _counts(graph, checked_node(wrt, "count_paths(..., wrt)")).get(graph.output, 0)
 
 
 def _counts(graph: Graph, wrt: Value) -> dict[Value, int]:
@@ -233,8 +228,9 @@ def paths(output: Value, wrt: Value, limit: int = 10_000) -> list[Path]:
     >>> [path.product for path in paths(x * x + x, x)]
     [1.0, 3.0, 3.0]
     """
-    graph = Graph(checked_node(output, "paths(output, ...)"))
-    count = _counts(graph, checked_node(wrt, "paths(..., wrt)"))
+    output, wrt = checked_node(output, "paths(output, ...)"), checked_node(wrt, "paths(..., wrt)")
+    graph = Graph(output)
+    count = _counts(graph, wrt)
     total = count.get(output, 0)
     if total > limit:
         raise ValueError(
@@ -357,6 +353,13 @@ def total_differential(f: Callable[..., Any], at: Sequence[float], step: Sequenc
     size = abs(output.data) + abs(actual[0]) + sum(abs(term.contribution) for term in terms)
     size += sum(abs(term.partial * number) for term, number in zip(terms, at, strict=True))
     return TotalDifferential(terms, actual[0], remainders, rounding=16 * sys.float_info.epsilon * size)
+
+
+SHOWN = 20  # terms of a longer sum that are printed: half from its beginning, half from its end
+
+
+def _shortened(items: list[Any], gap: Any) -> list[Any]:
+    return items if len(items) <= SHOWN else [*items[: SHOWN // 2], gap, *items[-SHOWN // 2 :]]
 
 
 def _output_symbol(graph: Graph) -> Expression:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autodiff.notation import Expression, formula, operation
 from autodiff.value import NO_GRAD, Value, order
 
@@ -43,7 +45,7 @@ class Graph:
 
     def __init__(self, output: Value) -> None:
         self.output = checked_node(output, "Graph")
-        self.nodes: tuple[Value, ...] = tuple(reversed(order(output)))
+        self.nodes: tuple[Value, ...] = tuple(reversed(order(self.output)))
         self.edges: tuple[Edge, ...] = tuple(
             Edge(parent, node, local, position)
             for node in self.nodes
@@ -73,6 +75,13 @@ class Graph:
             names = ", ".join(sorted({node.name for node in self.nodes if node.name})) or "none"
             raise KeyError(f"{len(found)} nodes are named {name!r}; names in this graph: {names}")
         return found[0]
+
+    def scopes(self) -> dict[tuple[str, ...], list[Value]]:
+        """{scope: its nodes, in order}: () for nodes made outside of any; nested scopes have keys of their own."""
+        members: dict[tuple[str, ...], list[Value]] = {}
+        for node in self.nodes:
+            members.setdefault(node.scope, []).append(node)
+        return members
 
     def children(self) -> dict[Value, list[Edge]]:
         """{node: the edges to its children, in order}; an empty list at the output."""
@@ -173,7 +182,9 @@ def tangents(output: Value, seed: Value, stops: Iterable[Value] = ()) -> dict[Va
 
 
 def checked_node(node: Any, where: str) -> Value:
-    """node, if it is a Value; TypeError, saying what came and what to do, if not."""
+    """node, or the one element of an array, if it is a Value; TypeError, saying what came and what to do, if not."""
+    if isinstance(node, np.ndarray) and node.dtype == object and node.size == 1:
+        node = node.item()
     if isinstance(node, Value):
         return node
     hint = ""

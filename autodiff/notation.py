@@ -34,7 +34,7 @@ class Expression:
     __slots__ = ("head", "operands")
 
     def __init__(self, head: str | float | Primitive, operands: tuple[Expression, ...] = ()) -> None:
-        self.head = head
+        self.head = head if isinstance(head, str | Primitive) else float(head)  # NumPy's numbers would warn
         self.operands = operands
 
     @staticmethod
@@ -60,6 +60,8 @@ class Expression:
                     return -other
         if row is add and 0.0 in numbers:
             return parts[heads[0] == 0.0]
+        if row is div and heads[0] == 0.0:
+            return Expression(0.0)
         if row in (sub, power, div) and heads[1] == (0.0 if row is sub else 1.0):
             return parts[0]
         if row is power and heads[1] == 0.0:
@@ -200,6 +202,8 @@ def local_formula(child: Value, position: int, symbol: Callable[[Value], Express
 def operation(node: Value) -> str | None:
     """How the operation that made a node is called, with its constant: "tanh", "+", "^3"; None for a leaf.
 
+    What is not written behind or between its operands is called by its row's name.
+
     >>> x = Value(2.0)
     >>> operation(x.tanh()), operation(x * x), operation(x**2), operation(1 - x), operation(x)
     ('tanh', '·', '²', '1 -', None)
@@ -207,7 +211,7 @@ def operation(node: Value) -> str | None:
     row = node.op
     if row is None:
         return None
-    if "(" in row.text or "[" in row.text or (row.arity == 1 and not row.text.startswith("<a>")):
+    if "(" in row.text or not row.text.startswith("<a>"):
         return row.name
     places = {"<a>": "", "<b>": ""}
     if row.constant:

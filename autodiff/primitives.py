@@ -4,12 +4,13 @@ Glossary: a, b are the operands of an operation and y is its result; da and db a
 dy/da and dy/db. A *rule* is a function of (y, a) or (y, a, b) that returns one of them.
 
 A rule uses only + - * / ** and functions of this table, so the same rule runs on floats (gradients), on nodes
-(higher derivatives), on arrays, and on symbols (formulas). A *forward* is a kernel for one target: one for
-floats, which may raise where mathematics has no answer, and one for NumPy, which follows IEEE 754. Where the
-float kernel raises, NumPy's answers instead, with NumPy's warning.
+(higher derivatives), on arrays, and on symbols (formulas). A *forward* is a kernel for one target: one for floats,
+which may raise where mathematics has no answer, and one for NumPy, which follows IEEE 754. Where the float kernel
+raises, NumPy's answers instead, with NumPy's warning. Kernels that no library has stand in kernels.py.
 
-Conventions at corners: relu'(0) = 0 and leaky_relu'(0) = 0.01, the slope below 0; |a|'(0) = 0; a tie of maximum
-gives one half to each side; a ** 0 is the constant 1 with the derivative 0 everywhere.
+Conventions at corners: relu'(0) = 0 and leaky_relu'(0) = 0.01, the slope below 0; |a|'(0) = 0; a tie of maximum or
+minimum gives one half to each side; hypot is flat at the origin; a ** 0 is the constant 1 with the derivative 0
+everywhere; at a jump (floor, sign, mod) the derivative is that on either side.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from autodiff import kernels as k
+from autodiff.kernels import SELU_ALPHA, SELU_SCALE, SQRT_HALF
+
+LOG_2, LOG_10, PI = math.log(2.0), math.log(10.0), math.pi
+SQRT_PI, SQRT_2_PI = math.sqrt(math.pi), math.sqrt(2.0 * math.pi)
 
 # Binding strengths: an operand is printed in brackets when it binds less tightly than its place needs.
 SUM, PRODUCT, POWER, ATOM = 1, 2, 3, 4
@@ -89,14 +96,18 @@ class Primitive:
             apply = getattr(type(operand), "apply_primitive", None)
             if apply is not None:
                 return apply(self, *operands)
+        numbers = []
         for operand in operands:
+            array = np.asarray(operand)
             # NumPy would order complex numbers and compare strings; a derivative exists for neither.
-            if np.asarray(operand).dtype.kind not in "fiub":
+            if array.dtype.kind not in "fiub":
                 raise TypeError(
                     f"{self.name} takes real numbers, arrays of them or nodes, got {type(operand).__name__} "
-                    f"({np.asarray(operand).dtype}); make nodes of an object array with scalars(array)"
+                    f"({array.dtype}); make nodes of an object array with scalars(array)"
                 )
-        return self.array(*operands)
+            # Integers become floats: the reciprocal of the integer 2 is 0 to NumPy, and 2 ** -1 an error.
+            numbers.append(operand if array.dtype.kind == "f" else array.astype(float))
+        return self.array(*numbers)
 
     def on_floats(self, *numbers: float) -> float:
         """y for floats: the float kernel's answer or, where it has none, NumPy's (inf or nan, with its warning).
@@ -106,7 +117,7 @@ class Primitive:
         try:
             return self.forward(*numbers)
         except (ArithmeticError, ValueError):
-            return self._by_numpy(self.array, f"{self.name}{numbers_in_brackets(numbers)}", *numbers)
+            return self._by_ieee(self.array, f"{self.name}{numbers_in_brackets(numbers)}", *numbers)
 
     def local(self, rule: Rule, y: float, *operands: float) -> float:
         """dy/d(operand) by one of the row's rules, on floats; corners as in `on_floats`."""
@@ -114,12 +125,11 @@ class Primitive:
             return float(rule(y, *operands))
         except (ArithmeticError, ValueError):
             where = f"the derivative of {self.name}{numbers_in_brackets(operands)}"
-            return self._by_numpy(rule, where, y, *operands)
+            return self._by_ieee(rule, where, y, *operands)
 
-    @staticmethod
-    def _by_numpy(function: Callable[..., Any], where: str, *numbers: float) -> float:
+    def _by_ieee(self, function: Callable[..., Any], where: str, *numbers: float) -> float:
         try:
-            return float(function(*map(np.float64, numbers)))
+            return k.ieee_answer(function, self.name, *numbers)
         except FloatingPointError as error:
             raise FloatingPointError(f"{where}: {error}") from None
 
@@ -154,8 +164,9 @@ def primitive(
     """A new row of the table, of one or two operands: one rule for each.
 
     forward   y from floats; it may raise ArithmeticError or ValueError where `array` answers inf or nan
-    array     the same on NumPy arrays (default: forward, element by element); a ufunc is also recognised when
-              it is called on nodes: np.exp(node)
+    array     the same on NumPy arrays (default: forward, element by element, with nan for its ValueError and inf
+              for its OverflowError, each with NumPy's warning); a ufunc is also recognised when it is called on
+              nodes: np.exp(node)
     formula   y in words of mpmath and of a, b: what tests hold the row against (default: name(a))
     text      how it prints, with <a> and <b> for the operands; latex the same in LaTeX
     binds     how tightly the printed form holds together; needs: how tightly each operand must
@@ -176,7 +187,7 @@ def primitive(
     letters = ("a", "b")[: len(rules)]
     places = ", ".join(f"<{letter}>" for letter in letters)
     upright = name.replace("_", r"\_")
-    array = array or np.vectorize(forward, otypes=[float])
+    array = array or k.each(forward, name)
     fields: dict[str, Any] = {
         "formula": formula or f"{name}({', '.join(letters)})",
         "text": text or f"{name}({places})",
@@ -203,79 +214,61 @@ def primitive(
     return row
 
 
-# --- kernels that no library has ------------------------------------------------------------------------------
-
-
-def _sigmoid(a: float) -> float:
-    if a >= 0.0:
-        return 1.0 / (1.0 + math.exp(-a))
-    e = math.exp(a)  # nan comes here too and passes through
-    return e / (1.0 + e)
-
-
-def _sigmoid_array(a: Any) -> Any:
-    e = np.exp(-np.abs(a))  # never overflows
-    return np.where(np.less(a, 0), e, 1.0) / (1.0 + e)
-
-
-def _relu(a: float) -> float:
-    return 0.0 if a <= 0.0 else a  # nan must pass through: nan <= 0 is False
-
-
-def _softplus(a: float) -> float:
-    return max(a, 0.0) + math.log1p(math.exp(-abs(a)))  # max(nan, 0.0) is nan
-
-
-def _maximum(a: float, b: float) -> float:
-    return a if a >= b or a != a else b
-
-
-def _sign(a: float) -> float:
-    return 1.0 if a > 0.0 else -1.0 if a < 0.0 else a  # 0 and nan are their own signs
-
-
-def _step(a: float) -> float:
-    return 1.0 if a > 0.0 else 0.0 if a <= 0.0 else a  # nan
-
-
-def _exceeds(a: float, b: float) -> float:
-    return 1.0 if a > b else 0.5 if a == b else 0.0 if a < b else math.nan
-
-
-def _exceeds_array(a: Any, b: Any) -> Any:
-    ordered = np.greater(a, b) + 0.5 * np.equal(a, b)
-    return np.where(np.isnan(a) | np.isnan(b), np.nan, ordered)
-
-
-def _divide(a: float, b: float) -> float:
-    y = a / b
-    if y - y != 0.0:
-        raise ArithmeticError  # inf or nan: NumPy knows which operands deserve a warning
-    return y
-
-
 def _power_slope(y: Any, a: Any, b: Any) -> Any:
     """d(a**b)/da = b * a**(b - 1), but as b * a**b / a for |b| < 1/2, and so for the constant power b = 0.
 
-    There b - 1 has lost digits of b, which a logarithm of a far from 0 would magnify.
+    There b - 1 has lost digits of b, which a logarithm of a far from 0 would magnify. From 2**53 = 9.007e15 on it is
+    b itself, and even like b, so that powers of a negative a would have the wrong sign.
     """
-    divided = (b > -0.5) * (b < 0.5) * (1.0 - (a == 0.0) * (b != 0.0))
+    rounds = (b > -0.5) * (b < 0.5) + (b < -9e15) + (b > 9e15)
+    divided = rounds * (1.0 - (a == 0.0) * (b != 0.0))
     return b * power(a, b - (1.0 - divided)) / (a + (a == 0.0)) ** divided
 
 
-# fmt: off
-# --- the table ------------------------------------------------------------------------------------------------
+def _hypot_slope(y: Any, a: Any, b: Any) -> Any:
+    """d hypot(a, b)/da = a / hypot(a, b), 0 at the origin; of scaled operands where y overflows or is subnormal."""
+    scale = 1.0 - 0.75 * (y > 1e307) + 1e30 * (y < 1e-290)
+    return scale * a / (hypot(scale * a, scale * b) + (y == 0.0))
 
-# Piecewise constant rows, which rules below are written with. Their derivative is 0 wherever it exists.
-sign = primitive("sign", _sign, lambda y, a: 0.0, array=np.sign)
-step = primitive(
-    "step", _step, lambda y, a: 0.0, array=lambda a: np.heaviside(a, 0.0),
+
+def _sinc_curvature(y: Any, a: Any) -> Any:
+    """d(sinc'(a))/da = -pi^2 sinc(a) - 2 y / a, where y / a = -pi^2 / 3 to the last digit for |a| < 1e-8.
+
+    Its error is some ulps of the larger term, which is up to 3 times the result near 0, and more near its zeros.
+    Its own derivatives, the third of sinc and higher, lose digits near 0: the third is good to 1e-6 only.
+    """
+    near = (a > -1e-8) * (a < 1e-8)
+    return -(PI * PI) * sinc(a) - 2.0 * (y * (1.0 - near) - near * (PI * PI / 3.0)) / (a * (1.0 - near) + near)
+
+
+# fmt: off
+# --- piecewise constant: their derivative is 0 wherever it exists, and 0 at a jump ------------------------------
+
+sign = primitive("sign", k.sign, lambda y, a: 0.0, array=np.sign)  # 0 at 0
+step = primitive(  # 0 at 0
+    "step", k.step, lambda y, a: 0.0, array=lambda a: np.heaviside(a, 0.0),
     formula="1 if a > 0 else 0", text="[<a> > 0]", latex=r"\left[<a> > 0\right]",
 )
-exceeds = primitive(
-    "exceeds", _exceeds, lambda y, a, b: 0.0, lambda y, a, b: 0.0, array=_exceeds_array,
+exceeds = primitive(  # 1/2 at a tie
+    "exceeds", k.exceeds, lambda y, a, b: 0.0, lambda y, a, b: 0.0, array=k.exceeds_array,
     formula="1 if a > b else 0.5 if a == b else 0", text="[<a> > <b>]", latex=r"\left[<a> > <b>\right]",
 )
+floor = primitive(
+    "floor", k.whole(math.floor), lambda y, a: 0.0, array=np.floor,
+    text="⌊<a>⌋", latex=r"\left\lfloor <a>\right\rfloor",
+)
+ceil = primitive(
+    "ceil", k.whole(math.ceil), lambda y, a: 0.0, array=np.ceil,
+    text="⌈<a>⌉", latex=r"\left\lceil <a>\right\rceil",
+)
+rint = primitive("round", k.whole(round), lambda y, a: 0.0, array=np.rint, formula="nint(a)")  # at a half, to even
+floor_divide = primitive(  # as Python's //; by 0 and at inf as NumPy's
+    "floordiv", k.finite_only(operator.floordiv), lambda y, a, b: 0.0, lambda y, a, b: 0.0,
+    array=np.floor_divide, formula="floor(a / b)", text="⌊<a> / <b>⌋",
+    latex=r"\left\lfloor \frac{<a>}{<b>}\right\rfloor", needs=(PRODUCT, POWER), latex_needs=(SUM, SUM),
+)
+
+# --- arithmetic -----------------------------------------------------------------------------------------------
 
 add = primitive(
     "add", operator.add, lambda y, a, b: 1.0, lambda y, a, b: 1.0,
@@ -291,51 +284,192 @@ mul = primitive(
     binds=PRODUCT, needs=(PRODUCT, POWER),
 )
 div = primitive(
-    "div", _divide, lambda y, a, b: 1.0 / b, lambda y, a, b: -y / b,
+    "div", k.finite_only(operator.truediv), lambda y, a, b: 1.0 / b, lambda y, a, b: -y / b,
     array=np.true_divide, formula="a / b", text="<a> / <b>", latex=r"\frac{<a>}{<b>}",
     binds=PRODUCT, needs=(PRODUCT, POWER), latex_needs=(SUM, SUM),
+)
+# The sign is that of b, as with Python's %; by 0 and at inf as NumPy. At a jump the slope in b is that of the piece
+# that y lies on: y / b - a / b is -floor(a / b), but for its rounding.
+mod = primitive(
+    "mod", k.finite_only(operator.mod), lambda y, a, b: 1.0, lambda y, a, b: rint(y / b - a / b),
+    array=np.remainder, formula="a - b * floor(a / b)", text="<a> mod <b>", latex=r"<a> \bmod <b>",
+    binds=SUM, needs=(POWER, POWER),  # readers do not agree how tightly mod binds
 )
 neg = primitive(
     "neg", operator.neg, lambda y, a: -1.0,
     array=np.negative, formula="-a", text="-<a>", latex="-<a>", binds=SUM, needs=(PRODUCT,),
 )
-absolute = primitive(
-    "abs", abs, lambda y, a: sign(a),
-    array=np.absolute, text="|<a>|", latex=r"\left|<a>\right|", needs=(SUM,),
+absolute = primitive(  # slope 0 at 0
+    "abs", abs, lambda y, a: sign(a), array=np.absolute, text="|<a>|", latex=r"\left|<a>\right|",
 )
-exp = primitive("exp", math.exp, lambda y, a: y, array=np.exp, latex=r"\exp\left(<a>\right)")
-log = primitive("log", math.log, lambda y, a: 1.0 / a, array=np.log, latex=r"\log\left(<a>\right)")
+reciprocal = primitive(
+    "reciprocal", k.finite_only(lambda a: 1.0 / a), lambda y, a: -y * y,
+    array=np.reciprocal, formula="1 / a", text="1 / <a>", latex=r"\frac{1}{<a>}",
+    binds=PRODUCT, needs=(POWER,), latex_needs=(SUM,),
+)
 square = primitive(
     "square", lambda a: a * a, lambda y, a: 2.0 * a,
     array=np.square, formula="a * a", text="<a>²", latex="{<a>}^{2}", binds=POWER, needs=(ATOM,),
 )
-sqrt = primitive("sqrt", math.sqrt, lambda y, a: 0.5 / y, array=np.sqrt, text="√(<a>)", latex=r"\sqrt{<a>}")
-power: Primitive = primitive(
-    "pow", math.pow, _power_slope, lambda y, a, b: y * log(a + (y == 0.0)),  # 0 ** b is flat in b > 0
+sqrt = primitive(  # slope inf at 0
+    "sqrt", math.sqrt, lambda y, a: 0.5 / y, array=np.sqrt, text="√(<a>)", latex=r"\sqrt{<a>}",
+)
+cbrt = primitive(  # slope inf at 0
+    "cbrt", k.cbrt, lambda y, a: 1.0 / (3.0 * y * y),
+    array=np.cbrt, formula="sign(a) * cbrt(abs(a))", text="∛(<a>)", latex=r"\sqrt[3]{<a>}",
+)
+hypot: Primitive = primitive(  # flat at the origin, a subgradient of the cone
+    "hypot", k.finite_only(math.hypot), _hypot_slope, lambda y, a, b: _hypot_slope(y, b, a),
+    array=np.hypot, formula="sqrt(a * a + b * b)", text="√(<a>² + <b>²)", latex=r"\sqrt{{<a>}^{2} + {<b>}^{2}}",
+    needs=(ATOM, ATOM),
+)
+
+# --- powers, exponentials, logarithms -------------------------------------------------------------------------
+
+exp = primitive("exp", math.exp, lambda y, a: y, array=np.exp, latex=r"\exp\left(<a>\right)")
+expm1 = primitive("expm1", math.expm1, lambda y, a: exp(a), array=np.expm1)  # exp(a) - 1; y + 1 would cancel
+exp2 = primitive(
+    "exp2", math.exp2, lambda y, a: LOG_2 * y, array=np.exp2, formula="2 ** a", latex="2^{<a>}", binds=POWER,
+)
+# The logarithms are -inf at the end of their domain, their slopes inf.
+log = primitive("log", math.log, lambda y, a: 1.0 / a, array=np.log, latex=r"\log\left(<a>\right)")
+log1p = primitive("log1p", math.log1p, lambda y, a: 1.0 / (1.0 + a), array=np.log1p)  # log(1 + a)
+log2 = primitive(
+    "log2", math.log2, lambda y, a: (1.0 / LOG_2) / a, array=np.log2, formula="log(a, 2)",
+    latex=r"\log_{2}\left(<a>\right)",
+)
+log10 = primitive(
+    "log10", math.log10, lambda y, a: (1.0 / LOG_10) / a, array=np.log10, latex=r"\log_{10}\left(<a>\right)",
+)
+power: Primitive = primitive(  # a ** 0 is flat in a everywhere, 0 ** b in b > 0
+    "pow", math.pow, _power_slope, lambda y, a, b: y * log(a + (y == 0.0)),
     array=np.power, formula="a ** b", text="<a>^<b>", latex="{<a>}^{<b>}",
     binds=POWER, needs=(ATOM, ATOM), latex_needs=(ATOM, SUM), becomes={("right", 2.0): square},
 )
-sigmoid: Primitive = primitive(
-    "sigmoid", _sigmoid, lambda y, a: y * sigmoid(-a),  # y * (1 - y) would cancel for large a
-    array=_sigmoid_array, formula="1 / (1 + exp(-a))", text="σ(<a>)", latex=r"\sigma\left(<a>\right)",
+
+# --- circular and hyperbolic functions: nan outside their domain, slopes inf at its ends ------------------------
+
+sin: Primitive = primitive("sin", math.sin, lambda y, a: cos(a), array=np.sin, latex=r"\sin\left(<a>\right)")
+cos: Primitive = primitive("cos", math.cos, lambda y, a: -sin(a), array=np.cos, latex=r"\cos\left(<a>\right)")
+tan = primitive("tan", math.tan, lambda y, a: 1.0 + y * y, array=np.tan, latex=r"\tan\left(<a>\right)")
+arcsin = primitive(  # 1 - a*a would cancel near 1
+    "arcsin", math.asin, lambda y, a: 1.0 / sqrt((1.0 - a) * (1.0 + a)), array=np.arcsin, formula="asin(a)",
 )
+arccos = primitive(
+    "arccos", math.acos, lambda y, a: -1.0 / sqrt((1.0 - a) * (1.0 + a)), array=np.arccos, formula="acos(a)",
+)
+arctan = primitive(  # 1 / (1 + a*a) would underflow early
+    "arctan", math.atan, lambda y, a: 1.0 / hypot(1.0, a) / hypot(1.0, a), array=np.arctan, formula="atan(a)",
+)
+# Twice by the hypotenuse: a*a + b*b would overflow. Where that does too, the slopes, below 6e-309, are 0. At the
+# origin, where there are none, nan.
+arctan2 = primitive(
+    "arctan2", math.atan2,
+    lambda y, a, b: b / hypot(a, b) / hypot(a, b), lambda y, a, b: -a / hypot(a, b) / hypot(a, b),
+    array=np.arctan2, formula="atan2(a, b)",
+)
+sinh: Primitive = primitive("sinh", math.sinh, lambda y, a: cosh(a), array=np.sinh)
+cosh: Primitive = primitive("cosh", math.cosh, lambda y, a: sinh(a), array=np.cosh)
 # 1 - y*y would cancel for large |a|; this form, 1/cosh(a)**2 in two factors, is smooth to any order.
-tanh = primitive(
+tanh: Primitive = primitive(
     "tanh", math.tanh, lambda y, a: 4.0 * sigmoid(2.0 * a) * sigmoid(-2.0 * a),
     array=np.tanh, latex=r"\tanh\left(<a>\right)",
 )
-relu = primitive("relu", _relu, lambda y, a: step(a), array=lambda a: np.maximum(a, 0.0), formula="max(a, 0)")
-leaky_relu = primitive(
+arcsinh = primitive("arcsinh", math.asinh, lambda y, a: 1.0 / hypot(1.0, a), array=np.arcsinh, formula="asinh(a)")
+arccosh = primitive(
+    "arccosh", math.acosh, lambda y, a: 1.0 / (sqrt(a - 1.0) * sqrt(a + 1.0)), array=np.arccosh, formula="acosh(a)",
+)
+arctanh = primitive(  # itself inf at its ends
+    "arctanh", math.atanh, lambda y, a: 1.0 / ((1.0 - a) * (1.0 + a)), array=np.arctanh, formula="atanh(a)",
+)
+sinc_slope: Primitive = primitive(  # nan at inf, as sinc
+    "sinc_slope", k.sinc_slope, _sinc_curvature,
+    array=k.each(k.sinc_slope), formula="-pi * im(hyp1f1(2, 3, j * pi * a)) / 2", text="sinc'(<a>)",
+    latex=r"\operatorname{sinc}'\left(<a>\right)",
+)
+sinc: Primitive = primitive(  # sin(pi a) / (pi a), as in NumPy: 1 at 0, nan at inf; its slope would cancel near 0
+    "sinc", k.sinc, lambda y, a: sinc_slope(a), array=k.each(k.sinc), formula="sincpi(a)",
+)
+
+# --- activations ----------------------------------------------------------------------------------------------
+
+sigmoid: Primitive = primitive(
+    "sigmoid", k.sigmoid, lambda y, a: y * sigmoid(-a),  # y * (1 - y) would cancel for large a
+    array=k.sigmoid_array, formula="1 / (1 + exp(-a))", text="σ(<a>)", latex=r"\sigma\left(<a>\right)",
+)
+softplus = primitive(
+    "softplus", k.softplus, lambda y, a: sigmoid(a), array=k.softplus_array, formula="log(1 + exp(a))",
+)
+logsigmoid = primitive(
+    "logsigmoid", lambda a: -k.softplus(-a), lambda y, a: sigmoid(-a),
+    array=lambda a: -k.softplus_array(np.negative(a)), formula="-log(1 + exp(-a))",
+)
+logaddexp = primitive(  # of nan NumPy's warns, so this one does; no slope between two equal infinities: nan
+    "logaddexp", k.logaddexp, lambda y, a, b: sigmoid(a - b), lambda y, a, b: sigmoid(b - a),
+    array=np.logaddexp, formula="log(exp(a) + exp(b))",
+)
+relu = primitive(  # slope 0 at 0
+    "relu", k.relu, lambda y, a: step(a), array=lambda a: np.maximum(a, 0.0), formula="max(a, 0)",
+)
+leaky_relu = primitive(  # slope 0.01 at 0
     "leaky_relu", lambda a: 0.01 * a if a <= 0.0 else a, lambda y, a: 0.01 + 0.99 * step(a),
     array=lambda a: np.where(np.greater(a, 0), a, 0.01 * np.asarray(a)), formula="max(a, 0.01 * a)",
 )
-softplus = primitive(
-    "softplus", _softplus, lambda y, a: sigmoid(a),
-    # np.logaddexp(a, 0) would warn of nan
-    array=lambda a: np.maximum(a, 0.0) + np.log1p(np.exp(-np.abs(a))), formula="log(1 + exp(a))",
-)
-maximum = primitive(
-    "maximum", _maximum, lambda y, a, b: exceeds(a, b), lambda y, a, b: exceeds(b, a),
+maximum = primitive(  # slopes 1/2 at a tie, but max(a, 0) is relu
+    "maximum", k.maximum, lambda y, a, b: exceeds(a, b), lambda y, a, b: exceeds(b, a),
     array=np.maximum, formula="max(a, b)", text="max(<a>, <b>)", latex=r"\max\left(<a>, <b>\right)",
     becomes={("left", 0.0): relu, ("right", 0.0): relu},
 )
+minimum = primitive(  # slopes 1/2 at a tie
+    "minimum", k.minimum, lambda y, a, b: exceeds(b, a), lambda y, a, b: exceeds(a, b),
+    array=np.minimum, formula="min(a, b)", text="min(<a>, <b>)", latex=r"\min\left(<a>, <b>\right)",
+)
+elu = primitive(
+    "elu", k.elu, lambda y, a: exp(minimum(a, 0.0)), array=k.elu_array, formula="a if a > 0 else expm1(a)",
+)
+selu = primitive(  # at 0 the slope below it
+    "selu", k.selu, lambda y, a: SELU_SCALE * (step(a) + SELU_ALPHA * exp(minimum(a, 0.0)) * (1.0 - step(a))),
+    array=k.selu_array, formula=f"{SELU_SCALE!r} * (a if a > 0 else {SELU_ALPHA!r} * expm1(a))",
+)
+erfc: Primitive = primitive(
+    "erfc", math.erfc, lambda y, a: (-2.0 / SQRT_PI) * exp(-a * a), array=k.each(math.erfc),
+)
+erf = primitive("erf", math.erf, lambda y, a: (2.0 / SQRT_PI) * exp(-a * a), array=k.each(math.erf))
+# The slope is the normal distribution's function, and a times its density: good to ulps of the larger of them. It is
+# nan at inf and -inf (inf * 0).
+gelu = primitive(
+    "gelu", k.gelu, lambda y, a: 0.5 * erfc(-SQRT_HALF * a) + a * exp(-0.5 * a * a) / SQRT_2_PI,
+    array=k.each(k.gelu), formula="a * erfc(-a / sqrt(2)) / 2",
+)
+silu = primitive(  # a * sigmoid(a); its slope is 0 at -inf, but nan at inf (inf * 0)
+    "silu", k.silu, lambda y, a: sigmoid(a) + y * sigmoid(-a), array=k.silu_array, formula="a / (1 + exp(-a))",
+)
+# fmt: on
+
+
+# --- choices, written with the rows ---------------------------------------------------------------------------
+
+
+def clip(a: Any, low: Any = None, high: Any = None) -> Any:
+    """min(max(a, low), high), as np.clip: a bound may be None; where they cross, high wins.
+
+    At a bound the slope is that of minimum and maximum: 1/2, but relu's 0 at a lower bound of 0.
+
+    >>> clip(3.0, -1.0, 1.0)
+    1.0
+    """
+    a = a if low is None else maximum(a, low)
+    return a if high is None else minimum(a, high)
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """a where the condition holds, else b; only what is chosen is in the graph.
+
+    The gradient of what was not chosen is 0, even where its value is nan: nothing is multiplied by 0.
+
+    >>> where(True, 2.0, 3.0), where(np.array([True, False]), 2.0, 3.0)
+    (2.0, array([2., 3.]))
+    """
+    if np.ndim(condition) == np.ndim(a) == np.ndim(b) == 0:
+        return a if condition else b
+    return np.where(condition, a, b)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from autodiff.primitives import UFUNCS, Primitive
+from autodiff.primitives import UFUNCS, Primitive, clip
 from autodiff.value import Value, as_number, checked_name
 
 # Universal functions that NumPy runs on objects through the operators of Value, and that can raise no warning there.
@@ -123,7 +123,10 @@ def ufunc_on_nodes(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options:
     Raises TypeError, naming the function, where the table has no row for it.
     """
     by_data = ufunc in COMPARISONS or ufunc in TESTS
-    if not (by_data or ufunc in OPERATORS or ufunc in UFUNCS or ufunc is np.conjugate):
+    row: Callable[..., Any] | None = clip if ufunc.__name__ == "clip" else UFUNCS.get(ufunc)
+    if ufunc in OPERATORS:
+        row = None  # NumPy's own loop is faster
+    elif not (by_data or row or ufunc is np.conjugate):
         _refuse(
             f"np.{ufunc.__name__} cannot be applied to nodes: the table has no row for it. Write it with "
             f"{', '.join(sorted({known.__name__ for known in (*OPERATORS, *UFUNCS)}))}; or make a row with "
@@ -141,12 +144,12 @@ def ufunc_on_nodes(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options:
     plain: list[Any] = [_plain(x) for x in inputs]
     if ufunc in TESTS:
         plain = [_floats(x, lambda element: element.data) for x in plain]
-    elif method == "__call__" and ufunc in UFUNCS and ufunc not in OPERATORS:
-        return _loop(UFUNCS[ufunc], plain, out[0] if out else None, options.get("where", True))
+    elif method == "__call__" and row is not None:
+        return _loop(row, plain, out[0] if out else None, options.get("where", True))
     function = np.positive if ufunc is np.conjugate else ufunc  # real numbers are their own conjugates
-    if ufunc in UFUNCS and ufunc not in OPERATORS:
+    if row is not None:
         # identity=None: its reductions may run over several axes, like those of np.maximum
-        function = np.frompyfunc(UFUNCS[ufunc], ufunc.nin, 1, identity=None)
+        function = np.frompyfunc(row, ufunc.nin, 1, identity=None)
     given = {**options, "out": tuple(map(_plain, out))} if "out" in options else options
     with np.errstate(all="ignore"):  # NumPy would report what the processor noticed meanwhile
         result = getattr(function, method)(*plain, **given)

@@ -10,9 +10,10 @@ counting. Nothing here recurses: a chain of a million operations is fine. A grap
 
 from __future__ import annotations
 
+import copyreg
 import numbers
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,10 +25,16 @@ from autodiff.primitives import (
     Primitive,
     absolute,
     add,
+    ceil,
+    clip,
     div,
+    floor,
+    floor_divide,
+    mod,
     mul,
     neg,
     power,
+    rint,
     sub,
 )
 
@@ -36,6 +43,11 @@ from autodiff.primitives import (
 NO_GRAD = float("0")
 
 REAL = (float, int, numbers.Real, np.bool_)  # float and int first: the abstract class is slow to ask
+# One float for all nodes that fold the same small whole number, not one each. 0 stays out: -0.0 would find it.
+WHOLE = {n: float(n) for n in (*range(-16, 0), *range(1, 257))}
+
+
+ADD_CONSTANT, MUL_CONSTANT = add.folded["right"], mul.folded["right"]  # the rows of x + 2.0 and x * 2.0
 
 
 class Label(NamedTuple):
@@ -80,6 +92,9 @@ class Value:
     """
 
     __slots__ = ("a", "b", "data", "grad", "label", "op", "uses")
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("Value is final; for a new operation make a row with autodiff.primitive")
 
     data: float
     grad: float
@@ -210,11 +225,15 @@ class Value:
     def __add__(self, other: Any) -> Any:
         if type(other) is Value:
             return Value(self.data + other.data, None, add, self, other)
+        if type(other) is float:
+            return Value(self.data + other, None, ADD_CONSTANT, self, other)
         return _operator(add, self, other)
 
     def __mul__(self, other: Any) -> Any:
         if type(other) is Value:
             return Value(self.data * other.data, None, mul, self, other)
+        if type(other) is float:
+            return Value(self.data * other, None, MUL_CONSTANT, self, other)
         return _operator(mul, self, other)
 
     def __radd__(self, other: Any) -> Any:
@@ -241,6 +260,24 @@ class Value:
     def __rpow__(self, other: Any) -> Any:
         return _operator(power, other, self)
 
+    def __mod__(self, other: Any) -> Any:
+        return _operator(mod, self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return _operator(mod, other, self)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return _operator(floor_divide, self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return _operator(floor_divide, other, self)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
     def __neg__(self) -> Value:
         return record(neg, self)
 
@@ -249,6 +286,20 @@ class Value:
 
     def __abs__(self) -> Value:
         return record(absolute, self)
+
+    def __round__(self, digits: int = 0) -> Value:
+        """The nearest multiple of 10**-digits, to even at a half; its derivative is 0."""
+        return record(rint, self) if digits == 0 else record(rint, self * 10.0**digits) / 10.0**digits
+
+    def __floor__(self) -> Value:
+        return record(floor, self)
+
+    def __ceil__(self) -> Value:
+        return record(ceil, self)
+
+    def clip(self, low: Any = None, high: Any = None) -> Any:
+        """min(max(self, low), high); see autodiff.clip."""
+        return clip(self, low, high)
 
     # --- comparisons, by data ---
 
@@ -291,14 +342,34 @@ class Value:
     def __int__(self) -> int:
         return int(self.__float__())  # raises
 
-    def __getstate__(self) -> tuple[Any, ...]:
+    # --- copies and files ---
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """The node for pickle and copy.deepcopy: its ancestors go first, so that neither recurses along the graph."""
+        ancestors: tuple[Any, ...] = ()
+        if id(self) in _handed:
+            _handed.discard(id(self))  # its own ancestors have been handed over before it
+        elif self.op is not None:
+            nodes = order(self)[:0:-1]
+            _handed.update(map(id, nodes))
+            ancestors = (*nodes, _AllHanded(nodes))
         grad = None if self.grad is NO_GRAD else self.grad  # its identity would not survive a file
-        return self.data, grad, self.op, self.a, self.b, self.label
+        state = ancestors, self.data, grad, self.op, self.a, self.b, self.label
+        return copyreg.__newobj__, (Value,), state  # type: ignore[attr-defined]
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.data, grad, self.op, self.a, self.b, self.label = state
+        _, self.data, grad, self.op, self.a, self.b, self.label = state
         self.grad = NO_GRAD if grad is None else grad
         self.uses = 0
+
+    def __copy__(self) -> Value:
+        twin = Value.__new__(Value)
+        twin.__setstate__(((), self.data, None, self.op, self.a, self.b, self.label))
+        twin.grad = self.grad
+        return twin
+
+    def __format__(self, spec: str) -> str:
+        return format(self.data, spec) if spec else str(self)
 
     def __repr__(self) -> str:
         name = f", name={self.name!r}" if self.name else ""
@@ -324,10 +395,11 @@ class Value:
     @staticmethod
     def apply_primitive(row: Primitive, *operands: Any) -> Any:
         """What a row of the table does with these operands, at least one of which is a Value."""
-        if any(isinstance(operand, (np.ndarray, list)) for operand in operands):
-            from autodiff.scalars import elementwise
+        for operand in operands:
+            if isinstance(operand, (np.ndarray, list)):
+                from autodiff.scalars import elementwise
 
-            return elementwise(row, operands)
+                return elementwise(row, operands)
         return record(row, *operands)
 
     if TYPE_CHECKING:  # the methods that the table adds below: v.exp(), v.relu(), ...
@@ -335,27 +407,44 @@ class Value:
         def __getattr__(self, name: str) -> Callable[..., Value]: ...
 
 
+_handed: set[int] = set()  # ids of nodes that are on their way to a file or a copy, ancestors first
+
+
+class _AllHanded:
+    """Stands behind a node's ancestors on their way: those that had been handed over earlier were not asked again."""
+
+    def __init__(self, nodes: Sequence[Value] = ()) -> None:
+        self.nodes = nodes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _handed.difference_update(map(id, self.nodes))
+        return _AllHanded, ()
+
+
 def order(output: Value) -> list[Value]:
     """[output, ..., leaves]: every ancestor of output once, each after all of its children (Kahn, 1962).
 
     Read backwards, it is the order in which one would write the computation down: operands first, left to right.
     """
-    reached = [output]
-    push = reached.append
+    reached, ready = [output], [output]
     found: list[Value] = []
+    pop, push, note = ready.pop, ready.append, reached.append
     try:
-        for node in reached:  # the list grows while it is read
+        for _ in reached:  # the list grows while it is read; depth first, for neighbours lie close in memory
+            node = pop()
             op = node.op
             if op is None:
                 continue
             a = node.a
             if not a.uses:
                 push(a)
+                note(a)
             a.uses += 1
             if op.db is not None:
                 b = node.b
                 if not b.uses:
                     push(b)
+                    note(b)
                 b.uses += 1
         ready = [output]
         pop, push, keep = ready.pop, ready.append, found.append
@@ -389,18 +478,18 @@ def record(row: Primitive, a: Any, b: Any = None) -> Value:
     """
     try:
         if row.arity == 1:
-            return Value(_forward(row, a.data), None, row, a)
-        if type(a) is Value and type(b) is Value:
-            return Value(_forward(row, a.data, b.data), None, row, a, b)
-        if type(a) is Value:
+            return Value(row.on_floats(a.data), None, row, a)
+        if type(a) is not Value:
+            constant = as_number(a, row.name)
+            if row.becomes and ("left", constant) in row.becomes:
+                return record(row.becomes["left", constant], b)
+            return Value(row.on_floats(constant, b.data), None, row.folded["left"], b, constant)
+        if type(b) is not Value:
             constant = as_number(b, row.name)
-            if ("right", constant) in row.becomes:
+            if row.becomes and ("right", constant) in row.becomes:
                 return record(row.becomes["right", constant], a)
-            return Value(_forward(row, a.data, constant), None, row.folded["right"], a, constant)
-        constant = as_number(a, row.name)
-        if ("left", constant) in row.becomes:
-            return record(row.becomes["left", constant], b)
-        return Value(_forward(row, constant, b.data), None, row.folded["left"], b, constant)
+            return Value(row.on_floats(a.data, constant), None, row.folded["right"], a, constant)
+        return Value(row.on_floats(a.data, b.data), None, row, a, b)
     except FloatingPointError as error:
         raise _naming(error, a, b) from None
 
@@ -410,20 +499,13 @@ def _naming(error: FloatingPointError, *operands: Any) -> FloatingPointError:
     return FloatingPointError(f"{error} (node {' and '.join(names)})") if names else error
 
 
-def _forward(row: Primitive, *data: float) -> float:
-    try:
-        return row.forward(*data)
-    except (ArithmeticError, ValueError):
-        return row.on_floats(*data)
-
-
 def as_number(data: Any, where: str) -> float:
     """data as a float; TypeError, saying what came and what to do, if it is not a real number."""
     if type(data) is float:
         return data
     if isinstance(data, REAL):
         try:
-            return float(data)
+            return WHOLE.get(data) or float(data)
         except OverflowError:
             raise OverflowError(f"{where}: the integer {str(data)[:20]}... is too large for a float") from None
     if isinstance(data, Value):

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +123,7 @@ class Stage:
             for path in self.files:
                 self.say(f"  {path}")
         names = [name for name, _ in self.checks]
-        if self.plant and not any(self.plant in (name, name.partition(":")[2]) for name in names):
+        if self.plant is not None and not any(self.plant in (name, name.partition(":")[2]) for name in names):
             self.say(f"No check is called {self.plant!r}; nothing was planted. The checks are: {', '.join(names)}")
             return 2
         if failed:
@@ -181,12 +184,19 @@ def main(demos: Sequence[str] = DEMOS, arguments: Callable[[argparse.ArgumentPar
     if arguments:
         arguments(parser)
     options = vars(parser.parse_args())
-    stage = Stage(options.pop("out"), options.pop("plant"))
+    for stream in (sys.stdout, sys.stderr):  # an old terminal shows ? for what it cannot, and goes on
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    out = options.pop("out")
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):  # said before the work, not after it
+        parser.error(f"--out {out}: {there} is no folder that can be written to")
+    stage = Stage(out, options.pop("plant"))
     if stage.plant and not single and stage.plant.partition(":")[0] in DEMOS:
         demos = [stage.plant.partition(":")[0]]  # the other demos have no part in it
     for name in demos:
         stage.demo = name
         module = importlib.import_module(f"demos.{name}")
-        stage.title(f"{name}: {module.__doc__.splitlines()[0].rstrip('.')}")
+        stage.title(f"{name}: {(module.__doc__ or '').partition('.')[0]}")
         module.run(stage, **options)
     return stage.finish()

@@ -6,13 +6,14 @@ Parameters are named as in the document: w2_31 is the weight of layer 2 from uni
 
 from __future__ import annotations
 
+import operator
 import random
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from autodiff import Scalars, Value, scalars
+from autodiff import NO_GRAD, Scalars, Value, scalars
 from nn.activations import activation as activation_named
 from nn.initializers import INITIALIZERS, check_sizes
 
@@ -25,9 +26,9 @@ class Module:
         return []
 
     def zero_grad(self) -> None:
-        """Sets the grad of every parameter to 0."""
+        """Sets the grad of every parameter to 0, and to a dash in pictures: no backward pass has reached it."""
         for parameter in self.parameters():
-            parameter.grad = 0.0
+            parameter.grad = NO_GRAD
 
 
 class Layer(Module):
@@ -57,7 +58,7 @@ class Layer(Module):
         n_in, n_out = check_sizes([n_in, n_out])
         self.activation = ("relu" if nonlin else "identity") if activation is None else activation
         self._f = activation_named(self.activation)
-        generator = generator or (random if seed is None else random.Random(seed))
+        generator = generator or (random if seed is None else random.Random(operator.index(seed)))
         columns = [[generator.uniform(-1.0, 1.0) for _ in range(n_in)] for _ in range(n_out)]
         k = "" if number is None else number
         self.W = scalars(np.array(columns).T)
@@ -83,7 +84,9 @@ class Layer(Module):
             return self._f(_real(x) @ self.W + self.b)
         if isinstance(x, np.ndarray) and x.ndim != 1:
             raise ValueError(f"a layer of {self.W.shape[0]} inputs takes (n, {self.W.shape[0]}), got {x.shape}")
-        z = [neuron.preactivation(x) for neuron in self.neurons]
+        if isinstance(x, (list, tuple)) and any(isinstance(unit, (list, tuple, np.ndarray)) for unit in x):
+            raise TypeError("a batch is an array of shape (n, n_in), and a list is one sample: pass np.array(x)")
+        z = [_preactivation(w, b, x) for w, b in zip(self.W.T.tolist(), self.b[0].tolist(), strict=True)]
         if self.activation == "softmax":  # the one activation that mixes units
             out = list(self._f(scalars(np.array(z, dtype=object))))
         else:
@@ -135,10 +138,7 @@ class Neuron(Module):
 
     def preactivation(self, x: Sequence[Any]) -> Any:
         """b + w_1 x_1 + w_2 x_2 + ..., summed in this order."""
-        w = self.w
-        if len(x) != len(w):
-            raise ValueError(f"a neuron of {len(w)} inputs takes {len(w)} numbers or nodes, got {len(x)}")
-        return sum((weight * unit for weight, unit in zip(w, x, strict=True)), self.b)
+        return _preactivation(self.w, self.b, x)
 
     def __call__(self, x: Sequence[Any]) -> Any:
         return self.layer._f(self.preactivation(x))
@@ -184,7 +184,7 @@ class MLP(Module):
         if init != "uniform" and seed is None:
             raise ValueError(f"init={init!r} draws from a generator of its own: give it a seed, such as seed=42")
         self.sizes = sizes
-        generator = random if seed is None else random.Random(seed)
+        generator = random if seed is None else random.Random(operator.index(seed))
         self.layers = [
             Layer(a, b, activation=name, number=k, generator=generator)
             for k, (a, b, name) in enumerate(zip(sizes, sizes[1:], activations, strict=False), 1)
@@ -246,6 +246,15 @@ class MLP(Module):
 
     def __repr__(self) -> str:
         return f"MLP of [{', '.join(map(repr, self.layers))}]"
+
+
+def _preactivation(w: Sequence[Any], b: Any, x: Sequence[Any]) -> Any:
+    if len(x) != len(w):
+        raise ValueError(f"a neuron of {len(w)} inputs takes {len(w)} numbers or nodes, got {len(x)}")
+    z = b
+    for weight, unit in zip(w, x, strict=True):
+        z = z + weight * unit
+    return z
 
 
 def _index(i: int, j: int) -> str:

@@ -1,7 +1,8 @@
 """Losses (y, yhat) as in the document, with an explicit reduction, on arrays of floats or of nodes.
 
-y, yhat: (n, m), samples in rows; one dimension is n samples of one output. Per sample a loss is a sum over
-outputs. Reduction over the batch: "sum", "mean" (over the n samples), "mean_elements" (over the n * m elements).
+y, yhat: (n, m), samples in rows; one dimension is n samples of one output, and where m = 1 y may have just one.
+Per sample a loss is a sum over outputs. Reduction over the batch: "sum", "mean" (over the n samples), "mean_elements"
+(over the n * m elements).
 The result is a float, or a node where yhat holds nodes.
 
 Terms whose weight is 0 are 0 whatever the logarithm says (0 log 0 = 0), with the derivative 0.
@@ -87,6 +88,8 @@ def _shifted(weight: Any, x: Any) -> Any:
 def _paired(y: Any, yhat: Any) -> tuple[Any, Any]:
     yhat = _array(yhat, "yhat")
     y = _array(y, "y")
+    if y.ndim == 1 and yhat.shape == (len(y), 1):
+        y = y.reshape(-1, 1)
     if y.shape != yhat.shape:
         raise ValueError(
             f"y has the shape {y.shape} and yhat {yhat.shape}; a loss pairs them element by element, "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from autodiff import Value
+from autodiff import NO_GRAD, Value
+from autodiff.value import as_number
 
 
 class SGD:
@@ -21,19 +22,21 @@ class SGD:
     """
 
     def __init__(self, parameters: Iterable[Value], learning_rate: float) -> None:
+        if not isinstance(parameters, Iterable):
+            raise TypeError(f"SGD takes Values, got {type(parameters).__name__}; try model.parameters()")
         self.parameters = list(parameters)
         for parameter in self.parameters:
             if not isinstance(parameter, Value):
                 raise TypeError(f"SGD takes Values, got {type(parameter).__name__}; try model.parameters()")
         self.parameters = list(dict.fromkeys(self.parameters))  # tied weights move once
-        if not (math.isfinite(learning_rate) and learning_rate > 0):
+        self.learning_rate = as_number(learning_rate, "learning_rate")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate is a positive number, got {learning_rate!r}")
-        self.learning_rate = learning_rate
 
     def zero_grad(self) -> None:
         """Sets the grad of every parameter to 0: backward accumulates, so call it before each one."""
         for parameter in self.parameters:
-            parameter.grad = 0.0
+            parameter.grad = NO_GRAD
 
     def step(self) -> None:
         """Moves every parameter against its gradient.

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import from lower floors only. `autodiff` is the package's own front door.
 FLOORS = [
+    {"autodiff.kernels"},
     {"autodiff.primitives"},
     {"autodiff.value"},
     {"autodiff.scalars", "autodiff.notation"},
@@ -19,7 +20,7 @@ FLOORS = [
     {"autodiff.pictures.svg"},
     {"autodiff.pictures"},
     {"autodiff.graph", "autodiff.differences"},
-    {"autodiff.explain", "autodiff.check"},
+    {"autodiff.explain", "autodiff.check", "autodiff.nonfinite"},
     {"autodiff"},
     {"nn.initializers"},
     {"nn.by_hand", "nn.activations"},

@@ -64,8 +64,8 @@ def to_svg(graph: Drawable, title: str | None = None, *, engine: str = "auto") -
         f'font-family="{FONT}" font-size="{TEXT:g}" fill="{INK}">',
         f"<title>{escape(_clean(title) if title else f'Computation graph of {output}')}</title>",
         f"<desc>{len(nodes)} nodes and {len(edges)} arrows from operands to results. An arrow carries the "
-        "local derivative d(child)/d(parent). grad is d(output)/d(node): the sum of upstream "
-        f"{TIMES} local over the arrows that leave the node.</desc>",
+        "local derivative d(child)/d(parent). grad is what backward passes have "
+        f"stored; after one from this output it is the sum of upstream {TIMES} local over the arrows out.</desc>",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
     ]
     if shown:
@@ -173,7 +173,7 @@ def _arrow_tip(graph: Drawable, edge: Any) -> str:
         return text + f"\ncontribution = upstream {TIMES} local: run backward first"
     upstream = float(edge.child.grad)
     return (
-        f"{text}\nupstream = d(output)/d(child) = {upstream!r}\n"
+        f"{text}\nupstream = stored grad of the child = {upstream!r}\n"
         f"contribution = upstream {TIMES} local = {upstream * float(edge.local)!r}"
     )
 

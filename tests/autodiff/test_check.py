@@ -546,3 +546,21 @@ def test_quantum_tells_float32_from_float64_and_from_flat():
     assert third == pytest.approx(0.3 * 2.0**-23, rel=4)
     assert quantum(lambda t: math.floor(2.5 + 0.7 * t), 2.0) == 0.0
     assert quantum(lambda t: 0.1 + max(0.0, 0.7 * t - 0.01), 0.1) == 0.0
+
+
+def dead_unit(w):
+    return np.mean(np.maximum(0, 1 - np.maximum(0, np.ones((2, 2)) @ w)))  # exactly 1.0, and flat
+
+
+@pytest.mark.parametrize(
+    ("f", "at", "claimed"),
+    [
+        (lambda x: 3.0, 1.0, 1e-5),
+        (lambda x: 3.0, 1.0, 1e-9),
+        (lambda x: 0.1, 1.0, 1e-9),
+        (dead_unit, np.array([-1.0, -1.0]), np.array([5e-7, 0.0])),
+    ],
+)
+def test_a_flat_function_of_a_round_number_has_the_gradient_zero(f, at, claimed):
+    assert check_grad(f, at, claimed).verdict == "differ"
+    assert check_grad(f, at, np.zeros_like(claimed)).verdict == "agree"

@@ -727,3 +727,19 @@ def test_corners_do_not_break_a_total_differential(f, at, step):
         result = total_differential(f, at, step)
         assert str(result).startswith("total differential\n")
         assert isinstance(result.order, float)
+
+
+def test_a_long_receipt_shows_both_ends_and_sums_all():
+    w = Value(0.5, "w")
+    total = w * 1.0
+    for k in range(2, 1001):
+        total = total + w * float(k)
+    receipt = total_derivative(total, w)
+    assert len(receipt.terms) == 1000
+    assert receipt.total == 500500.0
+    text = str(receipt)
+    assert len(text.splitlines()) == 2 + 1 + 20 + 1 + 1
+    assert "(980 more)" in text
+    assert "500500" in text
+    assert max(map(len, text.splitlines())) < 1000
+    assert receipt.latex().count(r"\cdots") == 2

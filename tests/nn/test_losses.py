@@ -230,12 +230,12 @@ def test_bce_with_logits_is_bce_of_a_sigmoid(y, z):
     ("y", "yhat"),
     [
         (np.zeros((4, 1)), np.full(4, 0.5)),
-        (np.zeros(4), np.full((4, 1), 0.5)),
+        (np.zeros(1), np.full((4, 1), 0.5)),
         (np.zeros((1, 4)), np.full((4, 1), 0.5)),
         (np.zeros((4, 2)), np.full((4, 1), 0.5)),
         (np.zeros(3), np.full(4, 0.5)),
         (0.0, np.full(4, 0.5)),
-        (np.zeros(4), scalars(np.full((4, 1), 0.5))),
+        (np.zeros(4), scalars(np.full((4, 2), 0.5))),
     ],
 )
 def test_shapes_that_numpy_would_broadcast_are_refused(loss, y, yhat):
@@ -323,3 +323,10 @@ def test_losses_are_found_by_name(name):
 def test_an_unknown_loss_is_refused(name):
     with pytest.raises(ValueError, match=r"unknown loss .*; known: sse, half_sse, mse, bce, ce"):
         losses.loss(name)
+
+
+@pytest.mark.parametrize("loss", [sse, half_sse, mse, bce, bce_with_logits, ce])
+def test_labels_of_one_axis_fit_one_output(loss):
+    y, yhat = np.array([0.0, 1.0, 1.0]), np.array([[0.2], [0.7], [0.4]])
+    assert loss(y, yhat) == loss(y.reshape(-1, 1), yhat)
+    assert loss(y, scalars(yhat)).data == loss(y.reshape(-1, 1), scalars(yhat)).data

@@ -1,0 +1,86 @@
+"""check_primitive: every row of the table passes, and a wrong rule, planted in any of them, is found."""
+
+import math
+
+import numpy as np
+import pytest
+
+from autodiff import Primitive, Value, check_primitive, total_derivative
+from autodiff.primitives import TABLE, UFUNCS, primitive
+
+JUMPS = {"sign", "step", "exceeds", "floor", "ceil", "round", "floordiv"}  # their rules say 0
+ROWS = [row for row in TABLE.values() if row.name not in JUMPS]
+# At ordinary points only: pairs of all the default ones would take long, and add nothing.
+PAIRS = [(-1.7, 0.81), (0.29, -4.3), (4.1, 1.3), (0.83, 0.31), (2.5, -0.7)]
+
+
+def points(row):
+    return PAIRS if row.db is not None else None
+
+
+def with_rules(row, *rules):
+    """A row that is in no table, with other rules."""
+    return Primitive(
+        row.name, row.forward, row.array, rules,
+        formula=row.formula, text=row.text, latex=row.latex, binds=row.binds, needs=row.needs,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_the_rows_of_the_table_agree(row):
+    check = check_primitive(row, at=points(row))
+    assert check, str(check)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("spoil", [lambda d: 2.0 * d, lambda d: -d, lambda d: d + 0.01], ids=["x2", "sign", "+0.01"])
+def test_a_wrong_rule_is_found(row, spoil):
+    for position in range(len(row.needs)):
+        rules = [rule for rule in (row.da, row.db) if rule is not None]
+        right = rules[position]
+        rules[position] = lambda *data, right=right: spoil(right(*data))
+        assert check_primitive(with_rules(row, *rules), at=points(row)).verdict == "differ"
+
+
+@pytest.fixture
+def added():
+    before = dict(TABLE), dict(UFUNCS)
+    yield
+    for table, old in zip((TABLE, UFUNCS), before, strict=True):
+        for key in set(table) - set(old):
+            del table[key]
+
+
+@pytest.mark.usefixtures("added")
+def test_a_students_row_in_five_lines():
+    swish2 = primitive(
+        "swish2",
+        lambda a: a / (1.0 + math.exp(-2.0 * a)),
+        lambda y, a: TABLE["sigmoid"](2.0 * a) * (1.0 + 2.0 * a * TABLE["sigmoid"](-2.0 * a)),
+        formula="a / (1 + exp(-2 * a))",
+    )
+    assert check_primitive(swish2)
+    x = Value(0.5, name="x")
+    y = swish2(x)
+    y.backward()
+    assert x.grad == pytest.approx(0.92767051, abs=1e-8)  # mpmath.diff of the formula
+    assert x.swish2().data == y.data
+    assert swish2(np.array([0.5, 1.0])).shape == (2,)
+    receipt = total_derivative(y, x)
+    assert receipt.total == x.grad
+    assert "σ(2 · x)" in str(receipt)
+    assert r"\operatorname{swish2}\left(x\right)" in total_derivative(2.0 * y, x).latex()
+
+
+def test_kernels_that_disagree_are_an_error():
+    row = Primitive(
+        "odd", math.exp, lambda a: np.exp(a) + 1.0, [lambda y, a: y],
+        formula="exp(a)", text="odd(<a>)", latex="odd", binds=4, needs=(1,),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"on floats and .* on arrays"):
+        check_primitive(row)
+
+
+def test_points_outside_the_domain_are_an_error():
+    with pytest.raises(ValueError, match="at="):
+        check_primitive(TABLE["log"], at=[-1.0, -2.0])

@@ -1,0 +1,105 @@
+"""Copies and files: a graph comes back as it was, shared nodes shared, however deep it is."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+import nn
+from autodiff import Value, value
+
+
+def through_a_file(thing):
+    return pickle.loads(pickle.dumps(thing))
+
+
+WAYS = pytest.mark.parametrize("way", [through_a_file, copy.deepcopy], ids=["pickle", "deepcopy"])
+
+
+def small():
+    x, w = Value(3.0, name="x"), Value(-0.5, name="w")
+    with ad.scope("layer"):
+        h = (w * x).tanh()
+    h.name = "h"
+    return h * h + 2.0 / x, h, x
+
+
+@WAYS
+def test_a_graph_comes_back_as_it_was(way):
+    before = small()
+    y, h, x = way(before)
+    assert all(ours is not theirs for ours, theirs in zip(before, (y, h, x), strict=True))
+    assert (y.data, h.name, h.scope, x.name) == (before[0].data, "h", ("layer",), "x")
+    assert [ad.Graph(y).label(n) for n in ad.Graph(y).nodes] == [
+        ad.Graph(before[0]).label(n) for n in ad.Graph(before[0]).nodes
+    ]
+    y.backward()
+    before[0].backward()
+    assert (x.grad, h.grad) == (before[2].grad, before[1].grad)
+
+
+@WAYS
+@pytest.mark.parametrize("pick", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_what_is_shared_stays_shared_in_any_order(way, pick):
+    nodes = small()
+    found = dict(zip(pick, way([nodes[i] for i in pick]), strict=True))
+    graph = {id(node) for node in ad.Graph(found[0]).nodes}
+    assert {id(found[1]), id(found[2])} <= graph
+    assert not value._handed  # nothing is left behind
+
+
+@WAYS
+def test_deep_graphs(way):
+    x = Value(1.0, name="x")
+    y = x
+    for _ in range(20_000):  # far beyond the recursion limit
+        y = y * 0.999 + x
+    twin = way(y)
+    twin.backward()
+    y.backward()
+    (twin_x,) = [node for node in ad.Graph(twin).nodes if node.name == "x"]
+    assert (twin.data, twin_x.grad) == (y.data, x.grad)
+    assert not value._handed
+
+
+@WAYS
+def test_whether_there_is_a_gradient_survives(way):
+    fresh, reached = Value(1.0), Value(2.0)
+    (reached * reached).backward()
+    again, there = way((fresh, reached))
+    assert repr(again) == "Value(1.0)"
+    assert repr(there) == "Value(2.0, grad=4.0)"
+    assert not ad.Graph(again).has_grad(again)
+
+
+def test_a_shallow_copy_shares_its_parents():
+    y, h, _ = small()
+    twin = copy.copy(y)
+    assert twin is not y
+    assert [a is b for a, b in zip(twin.parents, y.parents, strict=True)] == [True, True]
+    assert copy.copy(h).name == "h"
+    assert not value._handed
+
+
+@WAYS
+def test_arrays_and_models(way):
+    W = way(ad.scalars(np.array([[1.0, 2.0]]), name="W"))
+    assert type(W) is ad.Scalars
+    assert W[0, 1].name == "W[0,1]"
+    model = nn.MLP(2, [3, 1], activations=["tanh", "sigmoid"], seed=0)
+    twin = way(model)
+    assert twin([0.1, 0.2]).data == model([0.1, 0.2]).data
+    assert {id(p) for p in twin.parameters()}.isdisjoint({id(p) for p in model.parameters()})
+
+
+def test_an_interrupted_pickle_is_forgiven():
+    y, _, x = small()
+    x.label = value.Label("x", (lambda: None,))  # cannot be pickled
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(y)
+    x.name = "x"
+    x.label = value.Label("x", ())
+    twin = through_a_file(y)
+    assert twin.data == y.data
