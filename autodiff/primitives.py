@@ -37,6 +37,11 @@ Rule = Callable[..., Any]
 class Primitive:
     """One row of the table; called, it works on floats, arrays and nodes alike.
 
+    Where one operand of two is a constant, the row is *folded*: its node has one parent a and keeps the constant c.
+        x - 3   is the row sub.folded["right"]: a = x, c = 3, and its local derivative is da(y, x, 3)
+        3 - x   is the row sub.folded["left"]:  a = x, c = 3, and its local derivative is db(y, 3, x)
+        x ** 2  is another row altogether: power.becomes["right", 2.0] is square
+
     >>> exp(0.0)
     1.0
     >>> maximum(np.array([-1.0, 2.0]), 0.0)
@@ -63,21 +68,18 @@ class Primitive:
         self.name = name
         self.forward = forward
         self.array = array
-        self.da = rules[0]
-        self.db = rules[1] if len(rules) == 2 else None
+        self.da: Rule = rules[0]
+        self.db: Any = rules[1] if len(rules) == 2 else None  # a Rule, or None
         self.formula = formula
         self.text, self.latex = text, latex
         self.binds, self.needs, self.latex_needs = binds, tuple(needs), tuple(latex_needs or needs)
         self.becomes = dict(becomes or {})
         self.constant = constant  # "left" or "right": that operand is a number, kept in the node
         self.source = source or self
+        self.arity = len(self.needs)  # the number of operands, folded constants included
+        self.two_nodes = len(rules) == 2  # both operands are nodes; otherwise there is one, and perhaps a constant
         self.folded: dict[str, Primitive] = {}  # what is left of the row when that side is a constant
         self.__doc__ = f"{name}: y = {formula}"
-
-    @property
-    def arity(self) -> int:
-        """The number of operands, folded constants included."""
-        return len(self.needs)
 
     def __repr__(self) -> str:
         folded = f", constant={self.constant!r}" if self.constant else ""
@@ -90,7 +92,7 @@ class Primitive:
         """y for floats, arrays (elementwise, broadcast) or nodes; a node among the operands records."""
         if len(operands) != self.arity:
             raise TypeError(f"{self.name} takes {self.arity} operand(s), got {len(operands)}")
-        if all(type(operand) is float for operand in operands):
+        if type(operands[0]) is float and type(operands[-1]) is float:  # the first of one or two, and the last
             return self.on_floats(*operands)
         for operand in operands:
             apply = getattr(type(operand), "apply_primitive", None)
@@ -200,7 +202,6 @@ def primitive(
     row = Primitive(name, forward, array, rules, **fields)
     if len(rules) == 2:
         da, db = rules
-        # A folded row's rule is called as da(y, a, c): a is the node's data, c the constant.
         kept = {"right": da, "left": lambda y, a, c: db(y, c, a)}
         row.folded = {
             side: Primitive(name, forward, array, [rule], **fields, constant=side, source=row)
@@ -221,8 +222,9 @@ def _power_slope(y: Any, a: Any, b: Any) -> Any:
     b itself, and even like b, so that powers of a negative a would have the wrong sign.
     """
     rounds = (b > -0.5) * (b < 0.5) + (b < -9e15) + (b > 9e15)
-    divided = rounds * (1.0 - (a == 0.0) * (b != 0.0))
-    return b * power(a, b - (1.0 - divided)) / (a + (a == 0.0)) ** divided
+    pole = (a == 0.0) * (b != 0.0)  # there 0**b / 0 is nan, and 0**(b - 1) is right
+    divide = rounds * (1.0 - pole)  # 1: as b * a**b / a;  0: as b * a**(b - 1)
+    return b * power(a, b - (1.0 - divide)) / (a + (a == 0.0)) ** divide
 
 
 def _hypot_slope(y: Any, a: Any, b: Any) -> Any:
@@ -308,7 +310,7 @@ reciprocal = primitive(
     binds=PRODUCT, needs=(POWER,), latex_needs=(SUM,),
 )
 square = primitive(
-    "square", lambda a: a * a, lambda y, a: 2.0 * a,
+    "square", k.finite_only(lambda a: a * a), lambda y, a: 2.0 * a,
     array=np.square, formula="a * a", text="<a>²", latex="{<a>}^{2}", binds=POWER, needs=(ATOM,),
 )
 sqrt = primitive(  # slope inf at 0

@@ -13,12 +13,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from autodiff.primitives import UFUNCS, Primitive, clip
+from autodiff.primitives import UFUNCS, Primitive, clip, floor_divide, mod
 from autodiff.value import Value, as_number, checked_name
 
 # Universal functions that NumPy runs on objects through the operators of Value, and that can raise no warning there.
 OPERATORS = frozenset((np.add, np.subtract, np.multiply, np.negative, np.positive, np.absolute, np.matmul))
 COMPARISONS = frozenset((np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal))
+BY_ORDER = frozenset((np.sort, np.argsort, np.median, np.partition, np.argpartition, np.unique, np.quantile))
 TESTS = frozenset((np.isnan, np.isinf, np.isfinite, np.signbit))  # answered by data alone
 
 _refusal = ""  # why `ufunc_on_nodes` refused, inside the NumPy function that runs now
@@ -37,6 +38,10 @@ class Scalars(np.ndarray):
         """The elements' adjoints, a float array of the same shape; 0 where no backward pass has been."""
         return _floats(self, lambda element: element.grad)
 
+    def round(self, decimals: Any = 0, out: Any = None) -> Any:
+        """Every element to so many decimals, as round(node, decimals)."""
+        return _loop(lambda element: round(element, decimals), [self], out)
+
     def backward(self) -> None:
         """Value.backward of the one element; ValueError where there are more, or none."""
         if self.size != 1:
@@ -51,6 +56,10 @@ class Scalars(np.ndarray):
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         global _refusal
+        if function in BY_ORDER and np.isnan(_floats(args[0], lambda element: element.data)).any():
+            raise TypeError(f"np.{function.__name__} orders nodes by comparing them, and nan has no place in an order")
+        if function is np.nan_to_num:
+            raise TypeError("np.nan_to_num would leave nodes as they are; use np.where(np.isnan(array), 0.0, array)")
         outer, _refusal = _refusal, ""
         try:
             result = super().__array_function__(function, types, args, options)
@@ -122,6 +131,8 @@ def ufunc_on_nodes(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options:
 
     Raises TypeError, naming the function, where the table has no row for it.
     """
+    if ufunc is np.divmod and method == "__call__":
+        return floor_divide(*inputs), mod(*inputs)
     by_data = ufunc in COMPARISONS or ufunc in TESTS
     row: Callable[..., Any] | None = clip if ufunc.__name__ == "clip" else UFUNCS.get(ufunc)
     if ufunc in OPERATORS:
@@ -203,6 +214,8 @@ def _plain(x: Any) -> Any:
 
 
 def _as_scalars(result: Any) -> Any:
+    if type(result) is Scalars and result.dtype == object:
+        return result  # the very array, where it is an out=
     if isinstance(result, np.ndarray):
         return result.view(Scalars if result.dtype == object else np.ndarray)
     if isinstance(result, (tuple, list)):

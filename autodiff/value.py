@@ -96,6 +96,8 @@ class Value:
     def __init_subclass__(cls) -> None:
         raise TypeError("Value is final; for a new operation make a row with autodiff.primitive")
 
+    dtype, ndim, shape = np.dtype(object), 0, ()  # what NumPy's functions ask of the result of one
+
     data: float
     grad: float
     op: Primitive | None  # the row that made it; None for a leaf
@@ -160,7 +162,7 @@ class Value:
         try:
             if b is None:
                 return [(a, op.local(op.da, self.data, a.data))]
-            if op.db is None:
+            if not op.two_nodes:
                 return [(a, op.local(op.da, self.data, a.data, b))]
             data = self.data, a.data, b.data
             return [(a, op.local(op.da, *data)), (b, op.local(op.db, *data))]
@@ -202,7 +204,7 @@ class Value:
                     a.grad += upstream
                     b.grad += upstream
                 # Floats raise at a corner such as 1 / 0; `edges` then asks IEEE arithmetic.
-                elif op.db is not None:
+                elif op.two_nodes:
                     try:
                         da, db = op.da(node.data, a.data, b.data), op.db(node.data, a.data, b.data)
                     except (ArithmeticError, ValueError):
@@ -289,7 +291,20 @@ class Value:
 
     def __round__(self, digits: int = 0) -> Value:
         """The nearest multiple of 10**-digits, to even at a half; its derivative is 0."""
-        return record(rint, self) if digits == 0 else record(rint, self * 10.0**digits) / 10.0**digits
+        scale = 10.0 ** min(abs(digits), 308)  # there is no larger one among floats
+        if digits < 0:
+            nearest = record(rint, self / scale) * scale
+        # From 2**52 on every number is whole.
+        elif digits > 308 or abs(self.data) * scale >= 2.0**52:
+            nearest = self * 0.0 + self.data
+        else:
+            nearest = record(rint, self * scale) / scale if digits else record(rint, self)
+        result: Value = nearest
+        return result
+
+    def rint(self) -> Value:
+        """round(self): what np.round asks of the elements of an array."""
+        return record(rint, self)
 
     def __floor__(self) -> Value:
         return record(floor, self)
@@ -297,9 +312,9 @@ class Value:
     def __ceil__(self) -> Value:
         return record(ceil, self)
 
-    def clip(self, low: Any = None, high: Any = None) -> Any:
-        """min(max(self, low), high); see autodiff.clip."""
-        return clip(self, low, high)
+    def clip(self, min: Any = None, max: Any = None) -> Any:
+        """The node between two bounds, which may be None; see autodiff.clip."""
+        return clip(self, min, max)
 
     # --- comparisons, by data ---
 
@@ -440,7 +455,7 @@ def order(output: Value) -> list[Value]:
                 push(a)
                 note(a)
             a.uses += 1
-            if op.db is not None:
+            if op.two_nodes:
                 b = node.b
                 if not b.uses:
                     push(b)
@@ -458,7 +473,7 @@ def order(output: Value) -> list[Value]:
             a.uses -= 1
             if not a.uses:
                 push(a)
-            if op.db is not None:
+            if op.two_nodes:
                 b = node.b
                 b.uses -= 1
                 if not b.uses:
