@@ -460,12 +460,15 @@ def test_compositions_against_mpmath(names, x, exponent, offset, factor):
     with mpmath.workdps(60):
         right = float(mpmath.diff(exact, mpmath.mpf(x)))
     check = check_grad(f, x, factor * right)
-    faint = abs(right) < 1e-10 * (abs(f(x)) + 10.0**exponent)  # 1e6 roundings of f
+    size = abs(f(x)) + 10.0**exponent
+    faint = abs(right) < 1e-10 * size  # 1e6 roundings of f
     if factor == 1:
         assert check.verdict == "agree" or faint, str(check)
         assert check.verdict != "differ", str(check)
     else:
-        assert check.verdict == "differ" or faint, str(check)
+        # Differences do not resolve less than that for certain, and the complex step alone accuses nobody.
+        unresolved = abs(factor - 1) * abs(right) < 1e-9 * size
+        assert check.verdict == "differ" or unresolved, str(check)
 
 
 @pytest.mark.parametrize("seed", range(60))
