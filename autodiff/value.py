@@ -191,8 +191,6 @@ class Value:
             self.grad += 1.0
             for node in nodes:
                 op = node.op
-                if op is None:
-                    continue
                 upstream = node.grad
                 a = node.a
                 b = node.b
@@ -203,6 +201,8 @@ class Value:
                 elif op is add:
                     a.grad += upstream
                     b.grad += upstream
+                elif op is None:
+                    continue
                 # Floats raise at a corner such as 1 / 0; `edges` then asks IEEE arithmetic.
                 elif op.two_nodes:
                     try:
@@ -451,16 +451,18 @@ def order(output: Value) -> list[Value]:
             if op is None:
                 continue
             a = node.a
-            if not a.uses:
+            uses = a.uses
+            if not uses:
                 push(a)
                 note(a)
-            a.uses += 1
+            a.uses = uses + 1
             if op.two_nodes:
                 b = node.b
-                if not b.uses:
+                uses = b.uses
+                if not uses:
                     push(b)
                     note(b)
-                b.uses += 1
+                b.uses = uses + 1
         ready = [output]
         pop, push, keep = ready.pop, ready.append, found.append
         for _ in reached:  # each node becomes ready once, when its last child has been kept
@@ -470,13 +472,13 @@ def order(output: Value) -> list[Value]:
             if op is None:
                 continue
             a = node.a
-            a.uses -= 1
-            if not a.uses:
+            a.uses = uses = a.uses - 1
+            if not uses:
                 push(a)
             if op.two_nodes:
                 b = node.b
-                b.uses -= 1
-                if not b.uses:
+                b.uses = uses = b.uses - 1
+                if not uses:
                     push(b)
     except BaseException:  # an interrupt must not leave a count behind
         for node in reached:
