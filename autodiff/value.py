@@ -107,8 +107,6 @@ class Value:
     uses: int  # 0, but while `order` counts
 
     def __init__(self, data: Any, name: str | None = None, _op: Any = None, _a: Any = None, _b: Any = None) -> None:
-        if _op is None and type(data) is not float:
-            data = as_number(data, "Value")
         self.data = data
         self.grad = NO_GRAD
         self.op = _op
@@ -116,8 +114,11 @@ class Value:
         self.b = _b
         self.label = _unnamed
         self.uses = 0
-        if name is not None:
-            self.name = name
+        if _op is None:
+            if type(data) is not float:
+                self.data = as_number(data, "Value")
+            if name is not None:
+                self.name = name
 
     # --- the graph ---
 
@@ -185,9 +186,10 @@ class Value:
         nodes = order(self)
         before = [node.grad for node in nodes]
         try:
-            for node in nodes:
-                if node.op is not None:
-                    node.grad = 0.0
+            if any(before):  # nothing to clear in a fresh graph, whose grads are all 0
+                for node in nodes:
+                    if node.op is not None:
+                        node.grad = 0.0
             self.grad += 1.0
             for node in nodes:
                 op = node.op
@@ -411,7 +413,7 @@ class Value:
     def apply_primitive(row: Primitive, *operands: Any) -> Any:
         """What a row of the table does with these operands, at least one of which is a Value."""
         for operand in operands:
-            if isinstance(operand, (np.ndarray, list)):
+            if type(operand) is not Value and isinstance(operand, (np.ndarray, list)):
                 from autodiff.scalars import elementwise
 
                 return elementwise(row, operands)
@@ -441,11 +443,11 @@ def order(output: Value) -> list[Value]:
 
     Read backwards, it is the order in which one would write the computation down: operands first, left to right.
     """
-    reached, ready = [output], [output]
     found: list[Value] = []
-    pop, push, note = ready.pop, ready.append, reached.append
+    ready = [output]
+    pop, push, keep = ready.pop, ready.append, found.append
     try:
-        for _ in reached:  # the list grows while it is read; depth first, for neighbours lie close in memory
+        while ready:  # counts the children of every ancestor; depth first, for neighbours lie close in memory
             node = pop()
             op = node.op
             if op is None:
@@ -454,18 +456,15 @@ def order(output: Value) -> list[Value]:
             uses = a.uses
             if not uses:
                 push(a)
-                note(a)
             a.uses = uses + 1
             if op.two_nodes:
                 b = node.b
                 uses = b.uses
                 if not uses:
                     push(b)
-                    note(b)
                 b.uses = uses + 1
-        ready = [output]
-        pop, push, keep = ready.pop, ready.append, found.append
-        for _ in reached:  # each node becomes ready once, when its last child has been kept
+        push(output)
+        while ready:  # each node becomes ready once, when its last child has been kept
             node = pop()
             keep(node)
             op = node.op
@@ -481,8 +480,14 @@ def order(output: Value) -> list[Value]:
                 if not uses:
                     push(b)
     except BaseException:  # an interrupt must not leave a count behind
-        for node in reached:
+        touched = {output: None}
+        pending = [output]
+        for node in pending:
             node.uses = 0
+            for parent in node.parents:
+                if parent not in touched:
+                    touched[parent] = None
+                    pending.append(parent)
         raise
     return found
 

@@ -90,7 +90,8 @@ class Layer(Module):
         if self.activation == "softmax":  # the one activation that mixes units
             out = list(self._f(scalars(np.array(z, dtype=object))))
         else:
-            out = [self._f(unit) for unit in z]
+            of_unit = getattr(Value, self.activation, self._f)  # the method of that name, which need not ask for arrays
+            out = [of_unit(unit) for unit in z]
         return out[0] if len(out) == 1 else out
 
     def __repr__(self) -> str:
