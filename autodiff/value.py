@@ -35,6 +35,7 @@ from autodiff.primitives import (
     neg,
     power,
     rint,
+    step,
     sub,
 )
 
@@ -291,18 +292,17 @@ class Value:
     def __abs__(self) -> Value:
         return record(absolute, self)
 
-    def __round__(self, digits: int = 0) -> Value:
+    def __round__(self, digits: int | None = None) -> Value:
         """The nearest multiple of 10**-digits, to even at a half; its derivative is 0."""
+        digits = operator.index(digits or 0)
         scale = 10.0 ** min(abs(digits), 308)  # there is no larger one among floats
+        if digits == 0:
+            return record(rint, self)
         if digits < 0:
-            nearest = record(rint, self / scale) * scale
-        # From 2**52 on every number is whole.
-        elif digits > 308 or abs(self.data) * scale >= 2.0**52:
-            nearest = self * 0.0 + self.data
-        else:
-            nearest = record(rint, self * scale) / scale if digits else record(rint, self)
-        result: Value = nearest
-        return result
+            return record(mul, record(rint, self / scale), scale)
+        if digits > 308 or not abs(self.data) * scale < 2.0**52:  # from there on every number is whole; inf and nan too
+            return record(add, record(mul, record(step, self), 0.0), self.data)
+        return record(div, record(rint, self * scale), scale)
 
     def rint(self) -> Value:
         """round(self): what np.round asks of the elements of an array."""
@@ -498,20 +498,19 @@ def record(row: Primitive, a: Any, b: Any = None) -> Value:
     Raises TypeError for an operand that is neither a Value nor a real number, FloatingPointError (naming the
     operation, its operands and their nodes) where NumPy's error state asks for it.
     """
+    constant_side = None
+    if row.arity == 2 and not (type(a) is Value and type(b) is Value):
+        constant_side = "right" if type(a) is Value else "left"
+        node, constant = (a, as_number(b, row.name)) if type(a) is Value else (b, as_number(a, row.name))
+        if row.becomes and (constant_side, constant) in row.becomes:
+            return record(row.becomes[constant_side, constant], node)
     try:
         if row.arity == 1:
             return Value(row.on_floats(a.data), None, row, a)
-        if type(a) is not Value:
-            constant = as_number(a, row.name)
-            if row.becomes and ("left", constant) in row.becomes:
-                return record(row.becomes["left", constant], b)
-            return Value(row.on_floats(constant, b.data), None, row.folded["left"], b, constant)
-        if type(b) is not Value:
-            constant = as_number(b, row.name)
-            if row.becomes and ("right", constant) in row.becomes:
-                return record(row.becomes["right", constant], a)
-            return Value(row.on_floats(a.data, constant), None, row.folded["right"], a, constant)
-        return Value(row.on_floats(a.data, b.data), None, row, a, b)
+        if constant_side is None:
+            return Value(row.on_floats(a.data, b.data), None, row, a, b)
+        data = (a.data, constant) if constant_side == "right" else (constant, b.data)
+        return Value(row.on_floats(*data), None, row.folded[constant_side], node, constant)
     except FloatingPointError as error:
         raise _naming(error, a, b) from None
 
