@@ -144,7 +144,7 @@ def check_primitive(row: Primitive, at: Sequence[float | tuple[float, ...]] | No
 
     at: points, a number (for two operands a pair) each; by default some on both sides of 0 and 1. Points where the
     row is not finite are outside its domain. Raises ValueError if no point is inside, and if the row's array kernel
-    gives other numbers than its float kernel.
+    gives other numbers than its float kernel; TypeError if a rule runs on floats only, not on nodes and arrays.
 
     >>> from autodiff.primitives import TABLE, primitive, tanh
     >>> wrong = primitive("tanh_twice", lambda a: 2.0 * tanh(a), lambda y, a: 1.0 - y * y, formula="2 * tanh(a)")
@@ -161,6 +161,8 @@ def check_primitive(row: Primitive, at: Sequence[float | tuple[float, ...]] | No
             y = row.on_floats(*operands)
         if not isfinite(y):
             continue
+        if not elements:
+            _check_targets(row, y, operands)
         on_array = float(row.array(*map(np.float64, operands)))
         if abs(on_array - y) > 64 * float(np.spacing(abs(y))):
             raise ValueError(f"{row.name} is {y!r} on floats and {on_array!r} on arrays at {tuple(operands)}")
@@ -178,6 +180,36 @@ def check_primitive(row: Primitive, at: Sequence[float | tuple[float, ...]] | No
     if not elements:
         raise ValueError(f"{row.name} is not finite at any of the points; give points of its domain with at=")
     return Check(tuple(elements))
+
+
+def _check_targets(row: Primitive, y: float, operands: list[float]) -> None:
+    """Raises TypeError unless the rules run on nodes and on arrays as on floats, and the array kernel on arrays."""
+    from autodiff.value import Value
+
+    twice = [np.array([operand, operand]) for operand in operands]
+    for rule, name in ((row.da, "da"), (row.db, "db")):
+        if rule is None:
+            continue
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = row.local(rule, y, *operands)
+            for target, arguments in (
+                ("nodes", [Value(y), *map(Value, operands)]),
+                ("arrays", [np.full(2, y), *twice]),
+            ):
+                try:
+                    found = rule(*arguments)
+                    numbers = np.broadcast_to(found.data if isinstance(found, Value) else found, 2).astype(float)
+                except Exception as error:
+                    raise TypeError(
+                        f"the rule {name} of {row.name} runs on floats, but not on {target} ({error}); "
+                        "write it with + - * / ** and functions of autodiff, without `if` and math.*"
+                    ) from error
+                if isfinite(expected) and not np.allclose(numbers, expected, rtol=1e-9, atol=1e-300):
+                    raise ValueError(f"the rule {name} of {row.name} is {expected!r} on floats, {numbers} on {target}")
+    with np.errstate(all="ignore"):
+        if np.shape(row.array(*twice)) != (2,):
+            raise ValueError(f"the array kernel of {row.name} does not work element by element on arrays")
 
 
 def _judge(claimed: float, found: Slope, relative: float, slack: float) -> tuple[Verdict, str, float]:

@@ -146,7 +146,17 @@ ON_NEW_ROW: list[Callable[[Primitive], None]] = []  # called with every row that
 UFUNCS: dict[np.ufunc, Primitive] = {}  # NumPy's universal function -> row
 
 
+def _arguments_fit(function: Any, count: int) -> bool:
+    """Whether a Python function can be called with so many arguments; True for what does not tell."""
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_flags & 0x04:  # *args
+        return True
+    return bool(code.co_argcount - len(function.__defaults__ or ()) <= count <= code.co_argcount)
+
+
 def _row(name: str, constant: str | None) -> Primitive:
+    if name not in TABLE:
+        raise KeyError(f"the table has no row {name!r}: define that primitive before reading what was made with it")
     return TABLE[name].folded[constant] if constant else TABLE[name]
 
 
@@ -182,11 +192,24 @@ def primitive(
     (8.0, 12.0)
     >>> del TABLE["cube"]
     """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"a row's name is an identifier such as 'cube', got {name!r}")
     if name in TABLE:
         raise ValueError(f"the table has a row {name!r} already ({TABLE[name].__doc__}); choose another name")
     if len(rules) not in (1, 2):
         raise ValueError(f"row {name!r}: one rule per operand, for one or two operands, got {len(rules)}")
     letters = ("a", "b")[: len(rules)]
+    takes = f"(y, {', '.join(letters)})"
+    for function, what in ((forward, "forward"), *((rule, "rule") for rule in rules)):
+        expected = len(rules) + (what == "rule")
+        if not callable(function):
+            raise TypeError(f"row {name!r}: the {what} is a function, got {function!r}")
+        if not _arguments_fit(function, expected):
+            wanted = takes if what == "rule" else takes.replace("y, ", "")
+            came = ", ".join(function.__code__.co_varnames[: function.__code__.co_argcount])
+            raise TypeError(f"row {name!r}: its {what} takes {wanted}, got one that takes ({came})")
+    if needs is not None and len(needs) != len(rules):
+        raise ValueError(f"row {name!r}: needs has one entry per operand, {len(rules)}, got {tuple(needs)}")
     places = ", ".join(f"<{letter}>" for letter in letters)
     upright = name.replace("_", r"\_")
     array = array or k.each(forward, name)

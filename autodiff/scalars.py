@@ -30,13 +30,24 @@ class Scalars(np.ndarray):
 
     @property
     def data(self) -> Any:
-        """The elements' data, a float array of the same shape."""
-        return _floats(self, lambda element: element.data)
+        """The elements' data, a float array of the same shape, read-only: assign to write, W.data = W.data - step.
+
+        (W -= step would make new nodes of the elements instead of moving them.)
+        """
+        return _read_only(_floats(self, lambda element: element.data))
+
+    @data.setter
+    def data(self, numbers: Any) -> None:
+        _write(self, "data", numbers)
 
     @property
     def grad(self) -> Any:
-        """The elements' adjoints, a float array of the same shape; 0 where no backward pass has been."""
-        return _floats(self, lambda element: element.grad)
+        """The elements' adjoints, a float array, read-only; 0 where no backward pass has been. Assign to write."""
+        return _read_only(_floats(self, lambda element: element.grad))
+
+    @grad.setter
+    def grad(self, numbers: Any) -> None:
+        _write(self, "grad", numbers)
 
     def round(self, decimals: Any = 0, out: Any = None) -> Any:
         """Every element to so many decimals, as round(node, decimals)."""
@@ -230,3 +241,17 @@ def _floats(array: Any, part: Callable[[Value], float]) -> Any:
         element: Any = plain[index]
         result[index] = part(element) if isinstance(element, Value) else element
     return result
+
+
+def _read_only(array: Any) -> Any:
+    array.flags.writeable = False  # a write would be lost: the numbers live in the nodes
+    return array
+
+
+def _write(array: Scalars, slot: str, numbers: Any) -> None:
+    numbers = np.broadcast_to(np.asarray(numbers, dtype=float), array.shape)
+    for node in array.flat:
+        if not isinstance(node, Value):
+            raise TypeError(f"an element of this array is the plain number {node!r}, which has no {slot} to write")
+    for node, number in zip(array.flat, numbers.flat, strict=True):
+        setattr(node, slot, float(number))

@@ -15,6 +15,7 @@ import numbers
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -362,7 +363,7 @@ class Value:
     # --- copies and files ---
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """The node for pickle and copy.deepcopy: its ancestors go first, so that neither recurses along the graph."""
+        """The node for pickle: its ancestors go first, so that it does not recurse along the graph."""
         ancestors: tuple[Any, ...] = ()
         if id(self) in _handed:
             _handed.discard(id(self))  # its own ancestors have been handed over before it
@@ -378,6 +379,22 @@ class Value:
         _, self.data, grad, self.op, self.a, self.b, self.label = state
         self.grad = NO_GRAD if grad is None else grad
         self.uses = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Value:
+        pending = [self]
+        while pending:
+            node = pending[-1]
+            missing = [parent for parent in node.parents if id(parent) not in memo]
+            if missing:
+                pending += missing
+                continue
+            pending.pop()
+            if id(node) not in memo:
+                a, b = (memo[id(x)] if type(x) is Value else x for x in (node.a, node.b))
+                memo[id(node)] = twin = copy(node)
+                twin.a, twin.b = a, b
+        result: Value = memo[id(self)]
+        return result
 
     def __copy__(self) -> Value:
         twin = Value.__new__(Value)
@@ -434,8 +451,11 @@ class _AllHanded:
         self.nodes = nodes
 
     def __reduce__(self) -> tuple[Any, ...]:
-        _handed.difference_update(map(id, self.nodes))
+        self.__del__()
         return _AllHanded, ()
+
+    def __del__(self) -> None:  # also where the file could not be written
+        _handed.difference_update(map(id, self.nodes))
 
 
 def order(output: Value) -> list[Value]:

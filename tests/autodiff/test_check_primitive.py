@@ -84,3 +84,46 @@ def test_kernels_that_disagree_are_an_error():
 def test_points_outside_the_domain_are_an_error():
     with pytest.raises(ValueError, match="at="):
         check_primitive(TABLE["log"], at=[-1.0, -2.0])
+
+
+def test_a_rule_for_floats_only_is_refused():
+    wrong = primitive_row(lambda y, a: math.exp(a), math.exp)
+    with pytest.raises(TypeError, match=r"the rule da of odd runs on floats, but not on nodes .*without `if` and math"):
+        check_primitive(wrong)
+    branching = primitive_row(lambda y, a: 1.0 if a > 0 else 0.2, lambda a: a if a > 0 else 0.2 * a)
+    with pytest.raises(TypeError, match="not on arrays"):
+        check_primitive(branching)
+
+
+def primitive_row(rule, forward):
+    """A row that is in no table."""
+    return Primitive(
+        "odd", forward, np.vectorize(forward), [rule], formula="a", text="odd(<a>)", latex="odd", binds=4, needs=(1,)
+    )
+
+
+@pytest.mark.usefixtures("added")
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        (("my op", math.exp, lambda y, a: y), ValueError, "identifier"),
+        ((3, math.exp, lambda y, a: y), ValueError, "identifier"),
+        (("exp", math.exp, lambda y, a: y), ValueError, "already"),
+        (("odd", math.exp), ValueError, "one rule per operand"),
+        (("odd", 3.0, lambda y, a: y), TypeError, "the forward is a function"),
+        (("odd", math.exp, 2.0), TypeError, "the rule is a function"),
+        (("odd", math.exp, lambda a: a), TypeError, r"its rule takes \(y, a\), got one that takes \(a\)"),
+        (("odd", lambda a: a, lambda y, a, b: a, lambda y, a, b: b), TypeError, r"its forward takes \(a, b\)"),
+    ],
+)
+def test_a_row_that_cannot_work_is_refused_at_once(arguments, error, match):
+    before = dict(TABLE)
+    with pytest.raises(error, match=match):
+        primitive(*arguments)
+    assert before == TABLE
+
+
+@pytest.mark.usefixtures("added")
+def test_a_wrong_length_of_needs_is_refused():
+    with pytest.raises(ValueError, match="one entry per operand"):
+        primitive("odd", math.exp, lambda y, a: y, needs=(1, 1))

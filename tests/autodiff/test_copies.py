@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -103,3 +104,32 @@ def test_an_interrupted_pickle_is_forgiven():
     x.label = value.Label("x", ())
     twin = through_a_file(y)
     assert twin.data == y.data
+
+
+class Full:
+    """A disk without room."""
+
+    def write(self, data):
+        raise OSError("no space left")
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind():
+    x = Value(1.0, name="x")
+    nodes = [x]
+    for _ in range(20_000):
+        nodes.append(nodes[-1] * 0.999 + x)
+    with pytest.raises(OSError, match="no space"):
+        pickle.dump(nodes[-1], Full())
+    assert not value._handed
+    assert through_a_file(nodes[15_000]).data == nodes[15_000].data  # it would recurse, had it been remembered
+
+
+def test_a_list_of_all_nodes_is_copied_once():
+    x = Value(1.0, name="x")
+    nodes = [x]
+    for _ in range(3_000):
+        nodes.append(nodes[-1] + x)
+    memo = {}
+    twins = copy.deepcopy(nodes, memo)
+    assert sum(type(twin) is Value for twin in memo.values()) == len(nodes)
+    assert all(twin.parents == () or twin.parents[0] is before for before, twin in pairwise(twins))

@@ -554,8 +554,18 @@ def test_data_and_grad():
     np.sum(W * Y0).backward()
     np.testing.assert_array_equal(W.grad, Y0)
     np.testing.assert_array_equal(W.T.grad, Y0.T)
-    W.data[0, 0] = 99.0  # a copy
-    assert W[0, 0].data == W0[0, 0]
+    for numbers in (W.data, W.grad):  # a write into them would be lost
+        with pytest.raises(ValueError, match="read-only"):
+            numbers[0, 0] = 99.0
+    nodes = list(W.flat)
+    W.data = W.data - 0.5 * W.grad
+    W.grad = 0.0
+    assert all(a is b for a, b in zip(nodes, W.flat, strict=True))  # moved, not replaced
+    np.testing.assert_array_equal(W.data, W0 - 0.5 * Y0)
+    np.testing.assert_array_equal(W.grad, np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="broadcast"):
+        W.data = np.ones(4)
+    W.data = W0
     np.testing.assert_array_equal(np.where(MASK, W, 5.0).data, np.where(MASK, W0, 5.0))  # numbers among the nodes
 
 
