@@ -72,13 +72,25 @@ def ieee_answer(function: Callable[..., float], name: str, *numbers: float) -> f
         return _warned(math.nan, "invalid", f"invalid value encountered in {name}")
 
 
+# What NumPy hands to the function of np.seterrcall
+NUMPY_FLAGS = {"divide": ("divide by zero", 1), "over": ("overflow", 2), "invalid": ("invalid value", 8)}
+
+
 def _warned(y: float, kind: str, message: str) -> float:
     """y, after a warning, an exception or nothing, as np.errstate asks for errors of this kind."""
     wanted: str = np.geterr()[kind]  # type: ignore[literal-required]
     if wanted == "raise":
         raise FloatingPointError(message)
-    if wanted != "ignore":
+    if wanted == "warn":
         warnings.warn(message, RuntimeWarning, stacklevel=2)
+    elif wanted == "print":
+        print(f"Warning: {message}")
+    elif wanted in ("call", "log"):
+        handler: Any = np.geterrcall()
+        if wanted == "call":
+            handler(*NUMPY_FLAGS[kind])
+        else:
+            handler.write(f"Warning: {message}\n")
     return y
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from autodiff.graph import Graph, adjoints, checked_node
 from autodiff.notation import argument_names, formula
-from autodiff.scalars import scalars
-from autodiff.value import Value, order
+from autodiff.scalars import Scalars, scalars
+from autodiff.value import REAL, Value, order
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,9 +37,9 @@ def first_nonfinite(f: Callable[..., Any], *args: Any) -> NonFinite | None:
     """Where the first nan or inf of f(*args) and of its gradient comes from; None if all numbers are finite.
 
     f is run once more, on nodes: numbers become Values and arrays arrays of them, named as f names its arguments. It
-    may return a node, or an array or list of them. The forward pass is looked through first, in the order of
-    computation; only if it is finite are the derivatives, in the order of the backward pass. Warnings of NumPy are
-    silent meanwhile.
+    may return a node, or an array or list of them (and of numbers). The forward pass is looked through first, in the
+    order of computation; only if it is finite are the derivatives, in the order of the backward pass. Warnings of
+    NumPy are silent meanwhile.
 
     Raises TypeError if what f returns is no node.
 
@@ -51,18 +51,25 @@ def first_nonfinite(f: Callable[..., Any], *args: Any) -> NonFinite | None:
     True
     """
     names = argument_names(f, len(args))
-    inputs = [
-        Value(arg, name) if np.ndim(arg) == 0 else scalars(arg, name) for arg, name in zip(args, names, strict=True)
-    ]
+    numbers = [arg.data if isinstance(arg, (Value, Scalars)) else arg for arg in args]
+    inputs = [Value(x, name) if np.ndim(x) == 0 else scalars(x, name) for x, name in zip(numbers, names, strict=True)]
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         result = f(*inputs)
         outputs = result.ravel().tolist() if isinstance(result, np.ndarray) else result
         outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-        for output in outputs:
-            checked_node(output, "first_nonfinite: f must return nodes; it")
+        plain = [x for x in outputs if isinstance(x, REAL)]
+        nodes = [
+            checked_node(x, "first_nonfinite: f must return nodes; it") for x in outputs if not isinstance(x, REAL)
+        ]
+        if not nodes:
+            checked_node(plain[0] if plain else None, "first_nonfinite: f must return nodes; it")
+        for number in plain:
+            if not isfinite(number):
+                what = f"an output is {number}, and no node: it left the graph"
+                return NonFinite("value", Value(number), float(number), what)
         for look in (_in_values, _in_derivatives):
-            for output in outputs:
+            for output in nodes:
                 found = look(output)
                 if found is not None:
                     return found

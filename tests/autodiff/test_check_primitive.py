@@ -127,3 +127,21 @@ def test_a_row_that_cannot_work_is_refused_at_once(arguments, error, match):
 def test_a_wrong_length_of_needs_is_refused():
     with pytest.raises(ValueError, match="one entry per operand"):
         primitive("odd", math.exp, lambda y, a: y, needs=(1, 1))
+
+
+@pytest.mark.usefixtures("added")
+def test_a_students_row_honours_numpys_error_state(capsys):
+    root = primitive("root", lambda a: math.sqrt(a), lambda y, a: 0.5 / y, formula="sqrt(a)")
+    seen = []
+    with np.errstate(all="ignore"):
+        assert math.isnan(root(Value(-1.0)).data)
+    with pytest.warns(RuntimeWarning, match="invalid value encountered in root"):
+        root(Value(-1.0))
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError, match=r"root\(-1.0\): invalid .* \(node 'x'\)"):
+        root(Value(-1.0, "x"))
+    with np.errstate(all="call", call=lambda kind, flag: seen.append((kind, flag))):
+        root(Value(-1.0))
+    assert seen == [("invalid value", 8)]
+    with np.errstate(all="print"):
+        root(Value(-1.0))
+    assert capsys.readouterr().out == "Warning: invalid value encountered in root\n"

@@ -58,3 +58,16 @@ def test_the_error_state_is_as_before():
     before = np.geterr()
     first_nonfinite(lambda x: ad.log(x), 0.0)
     assert np.geterr() == before
+
+
+def test_numbers_among_the_outputs():
+    assert first_nonfinite(lambda x: [x * 2.0, 3.0], 1.0) is None
+    found = first_nonfinite(lambda X: np.where(X > 0, X, np.nan), np.array([1.0, -1.0]))
+    assert "an output is nan, and no node" in str(found)
+
+
+def test_nodes_as_arguments_are_taken_by_their_data():
+    x = ad.Value(0.0, "mine")
+    assert "log of 0" in str(first_nonfinite(ad.log, x))
+    assert x.grad == 0.0
+    assert first_nonfinite(lambda W: np.sum(W), ad.scalars(np.ones(3))) is None
