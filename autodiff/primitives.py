@@ -93,7 +93,10 @@ class Primitive:
         if len(operands) != self.arity:
             raise TypeError(f"{self.name} takes {self.arity} operand(s), got {len(operands)}")
         if type(operands[0]) is float and type(operands[-1]) is float:  # the first of one or two, and the last
-            return self.on_floats(*operands)
+            try:
+                return self.forward(*operands)  # `on_floats` without a second call: rules come here in every backward
+            except (ArithmeticError, ValueError):
+                return self.on_floats(*operands)
         for operand in operands:
             apply = getattr(type(operand), "apply_primitive", None)
             if apply is not None:

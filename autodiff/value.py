@@ -427,14 +427,15 @@ class Value:
         return self
 
     @staticmethod
-    def apply_primitive(row: Primitive, *operands: Any) -> Any:
+    def apply_primitive(row: Primitive, a: Any, b: Any = None) -> Any:
         """What a row of the table does with these operands, at least one of which is a Value."""
-        for operand in operands:
-            if type(operand) is not Value and isinstance(operand, (np.ndarray, list)):
-                from autodiff.scalars import elementwise
+        if (type(a) is Value or not isinstance(a, (np.ndarray, list))) and (
+            b is None or type(b) is Value or not isinstance(b, (np.ndarray, list))
+        ):
+            return record(row, a, b)
+        from autodiff.scalars import elementwise
 
-                return elementwise(row, operands)
-        return record(row, *operands)
+        return elementwise(row, (a, b))
 
     if TYPE_CHECKING:  # the methods that the table adds below: v.exp(), v.relu(), ...
 
@@ -519,7 +520,7 @@ def record(row: Primitive, a: Any, b: Any = None) -> Value:
     operation, its operands and their nodes) where NumPy's error state asks for it.
     """
     constant_side = None
-    if row.arity == 2 and not (type(a) is Value and type(b) is Value):
+    if (type(a) is not Value or type(b) is not Value) and row.arity == 2:
         constant_side = "right" if type(a) is Value else "left"
         node, constant = (a, as_number(b, row.name)) if type(a) is Value else (b, as_number(a, row.name))
         if row.becomes and (constant_side, constant) in row.becomes:
