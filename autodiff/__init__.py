@@ -16,6 +16,7 @@ df/dx = 6.00987
   sum                                                           6.00987
 """
 
+from autodiff import copies as copies  # so that pickle and copy know nodes
 from autodiff.check import check_grad, check_primitive
 from autodiff.explain import (
     Path,

@@ -10,12 +10,10 @@ counting. Nothing here recurses: a chain of a million operations is fine. A grap
 
 from __future__ import annotations
 
-import copyreg
 import numbers
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -360,46 +358,20 @@ class Value:
     def __int__(self) -> int:
         return int(self.__float__())  # raises
 
-    # --- copies and files ---
+    # --- copies and files: see copies.py ---
 
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """The node for pickle: its ancestors go first, so that it does not recurse along the graph."""
-        ancestors: tuple[Any, ...] = ()
-        if id(self) in _handed:
-            _handed.discard(id(self))  # its own ancestors have been handed over before it
-        elif self.op is not None:
-            nodes = order(self)[:0:-1]
-            _handed.update(map(id, nodes))
-            ancestors = (*nodes, _AllHanded(nodes))
+    def __getstate__(self) -> tuple[Any, ...]:
         grad = None if self.grad is NO_GRAD else self.grad  # its identity would not survive a file
-        state = ancestors, self.data, grad, self.op, self.a, self.b, self.label
-        return copyreg.__newobj__, (Value,), state  # type: ignore[attr-defined]
+        return self.data, grad, self.op, self.a, self.b, self.label
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, self.data, grad, self.op, self.a, self.b, self.label = state
+        self.data, grad, self.op, self.a, self.b, self.label = state
         self.grad = NO_GRAD if grad is None else grad
         self.uses = 0
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Value:
-        pending = [self]
-        while pending:
-            node = pending[-1]
-            missing = [parent for parent in node.parents if id(parent) not in memo]
-            if missing:
-                pending += missing
-                continue
-            pending.pop()
-            if id(node) not in memo:
-                a, b = (memo[id(x)] if type(x) is Value else x for x in (node.a, node.b))
-                memo[id(node)] = twin = copy(node)
-                twin.a, twin.b = a, b
-        result: Value = memo[id(self)]
-        return result
-
     def __copy__(self) -> Value:
         twin = Value.__new__(Value)
-        twin.__setstate__(((), self.data, None, self.op, self.a, self.b, self.label))
-        twin.grad = self.grad
+        twin.__setstate__(self.__getstate__())
         return twin
 
     def __format__(self, spec: str) -> str:
@@ -440,23 +412,6 @@ class Value:
     if TYPE_CHECKING:  # the methods that the table adds below: v.exp(), v.relu(), ...
 
         def __getattr__(self, name: str) -> Callable[..., Value]: ...
-
-
-_handed: set[int] = set()  # ids of nodes that are on their way to a file or a copy, ancestors first
-
-
-class _AllHanded:
-    """Stands behind a node's ancestors on their way: those that had been handed over earlier were not asked again."""
-
-    def __init__(self, nodes: Sequence[Value] = ()) -> None:
-        self.nodes = nodes
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        self.__del__()
-        return _AllHanded, ()
-
-    def __del__(self) -> None:  # also where the file could not be written
-        _handed.difference_update(map(id, self.nodes))
 
 
 def order(output: Value) -> list[Value]:

@@ -14,7 +14,7 @@ FLOORS = [
     {"autodiff.kernels"},
     {"autodiff.primitives"},
     {"autodiff.value"},
-    {"autodiff.scalars", "autodiff.notation"},
+    {"autodiff.scalars", "autodiff.notation", "autodiff.copies"},
     {"autodiff.pictures.layout"},
     {"autodiff.pictures.dot"},
     {"autodiff.pictures.svg"},

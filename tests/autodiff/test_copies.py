@@ -9,7 +9,7 @@ import pytest
 
 import autodiff as ad
 import nn
-from autodiff import Value, value
+from autodiff import Value, copies, value
 
 
 def through_a_file(thing):
@@ -48,7 +48,7 @@ def test_what_is_shared_stays_shared_in_any_order(way, pick):
     found = dict(zip(pick, way([nodes[i] for i in pick]), strict=True))
     graph = {id(node) for node in ad.Graph(found[0]).nodes}
     assert {id(found[1]), id(found[2])} <= graph
-    assert not value._handed  # nothing is left behind
+    assert not copies._handed  # nothing is left behind
 
 
 @WAYS
@@ -62,7 +62,7 @@ def test_deep_graphs(way):
     y.backward()
     (twin_x,) = [node for node in ad.Graph(twin).nodes if node.name == "x"]
     assert (twin.data, twin_x.grad) == (y.data, x.grad)
-    assert not value._handed
+    assert not copies._handed
 
 
 @WAYS
@@ -81,7 +81,7 @@ def test_a_shallow_copy_shares_its_parents():
     assert twin is not y
     assert [a is b for a, b in zip(twin.parents, y.parents, strict=True)] == [True, True]
     assert copy.copy(h).name == "h"
-    assert not value._handed
+    assert not copies._handed
 
 
 @WAYS
@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind():
         nodes.append(nodes[-1] * 0.999 + x)
     with pytest.raises(OSError, match="no space"):
         pickle.dump(nodes[-1], Full())
-    assert not value._handed
+    assert not copies._handed
     assert through_a_file(nodes[15_000]).data == nodes[15_000].data  # it would recurse, had it been remembered
 
 
