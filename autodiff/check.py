@@ -135,8 +135,23 @@ def check_grad(f: Callable[..., Any], at: Any, claimed: Any = None) -> Check:
     return Check(tuple(elements))
 
 
-# Ordinary points on both sides of 0 and of 1, none a corner of a common function
-POINTS = (-31.7, -4.3, -1.7, -0.83, -0.31, -1e-3, 1e-3, 0.29, 0.81, 1.3, 4.1, 27.9)
+# Ordinary points on both sides of 0 and of 1, none a corner of a common function; a second operand is never the
+# same number or a multiple of it, where maximum has a tie and floor_divide a jump
+POINTS = (
+    -31.718,
+    -4.3291,
+    -1.7013,
+    -0.83171,
+    -0.31307,
+    -1.0371e-3,
+    1.0417e-3,
+    0.29173,
+    0.81239,
+    1.3041,
+    4.1173,
+    27.937,
+)
+SECOND = tuple(0.73914 * point for point in POINTS)
 
 
 def check_primitive(row: Primitive, at: Sequence[float | tuple[float, ...]] | None = None) -> Check:
@@ -153,7 +168,8 @@ def check_primitive(row: Primitive, at: Sequence[float | tuple[float, ...]] | No
     >>> del TABLE["tanh_twice"]
     """
     rules = [rule for rule in (row.da, row.db) if rule is not None]
-    points = itertools.product(POINTS, repeat=len(rules)) if at is None else at
+    ordinary = POINTS if len(rules) == 1 else itertools.product(POINTS, SECOND)
+    points = ordinary if at is None else at
     elements: list[Element] = []
     for point in points:
         operands = [float(x) for x in (point if isinstance(point, tuple) else (point,))]
