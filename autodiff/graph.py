@@ -31,7 +31,8 @@ class Graph:
     """The nodes and edges below an output.
 
     nodes: every ancestor of output and output itself, parents before children. edges: by child in that order, then
-    by operand; two for x * x. Numbers are those of the moment: grads are read when asked for.
+    by operand; two for x * x. The local derivatives are those of the moment the Graph is made: draw it before a
+    training step changes the data of the leaves.
 
     >>> x = Value(3.0, name="x")
     >>> y = x * x + 1.0

@@ -121,6 +121,7 @@ def run(stage: Stage) -> None:
         stage.close(f"h_2{j}-terms", contributions, expected, 1e-13, "three factors each")
     stage.say("\nIn LaTeX:\n" + ad.total_derivative(loss, named["h_21"], through=outputs).latex())
 
+    graph.save(stage.path("network_3_4_2_2.svg"), title="3-4-2-2, one sample")
     before, gradient = loss.item(), [parameter.grad for parameter in parameters]
     nn.SGD(parameters, LEARNING_RATE).step()
     after = forward(model)[0].item()
@@ -130,7 +131,6 @@ def run(stage: Stage) -> None:
         f"the total differential predicts {predicted:.4g}, the change is {after - before:.4g}\n"
     )
     stage.at_least("loss-falls", before - after, 0.5 * -predicted)
-    graph.save(stage.path("network_3_4_2_2.svg"), title="3-4-2-2, one sample")
 
 
 def pairs(k):
