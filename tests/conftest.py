@@ -1,4 +1,13 @@
-"""Imports the packages before doctests are collected: pytest would import a second copy, whose classes are others."""
+"""What holds for all tests.
+
+The packages are imported before doctests are collected: pytest would import a second copy, whose classes are others.
+Hypothesis draws the same examples for everybody, so that a red run is red elsewhere too.
+"""
+
+from hypothesis import settings
 
 import autodiff  # noqa: F401
 import nn  # noqa: F401
+
+settings.register_profile("same for all", derandomize=True, deadline=None, database=None)
+settings.load_profile("same for all")

@@ -490,9 +490,8 @@ NAMES = st.text(st.characters(codec=None) | st.sampled_from('\\"<>{}|&;\n\t \x00
 @given(NAMES)
 def test_any_name_gives_valid_xml(name):
     svg = to_svg(named(name), title=name, engine="own")
-    printable = "".join(c if c.isprintable() else "?" for c in _shorten(name, 26))
-    if name and printable == _shorten(name, 26):
-        assert printable in shown(svg)
+    if name and name.isprintable():  # else signs stand for what XML cannot hold
+        assert _shorten(name, 26) in shown(svg)
         assert any(name in tip for tip in tooltips(svg))
     assert len(shown(svg)) == (13 if name else 11)
 
