@@ -1,6 +1,6 @@
 """The benchmarks compute the same in every engine, notice when they do not, and run from one end to the other."""
 
-import importlib.util
+import importlib
 import json
 import math
 import re
@@ -16,7 +16,7 @@ from benchmarks.__main__ import main
 from benchmarks.workloads import FULL, QUICK, Counted, CountingEngine, circles, counted, workload
 
 # chainrule and autograd always: without them a test fails, and does not go missing
-ENGINES = ["chainrule", "autograd"] + (["micrograd"] if importlib.util.find_spec("micrograd") else [])
+ENGINES = ["chainrule", "autograd", "micrograd"]
 TINY = ["W1-1", "W1-3", "W2-1e2", "W3-1e2", "W5-1"]
 ROUNDING = 1e-11  # some hundred operations of a few ulp each, and sums of terms that cancel to a hundredth
 DEFAULTS = {"gc": True, "seconds": 1e-9, "clock": "wall", "memory": False, "plant": False}
@@ -33,9 +33,8 @@ def case(engine, name="W1-1"):
 @pytest.fixture(autouse=True)
 def _micrograd_keeps_its_sort(monkeypatch):
     """A worker may replace it for good, for its process ends soon; this one goes on."""
-    if "micrograd" in ENGINES:
-        value = importlib.import_module("micrograd.engine").Value
-        monkeypatch.setattr(value, "backward", value.backward)  # puts it back at the end
+    value = importlib.import_module("micrograd.engine").Value
+    monkeypatch.setattr(value, "backward", value.backward)  # puts it back at the end
 
 
 # --- the workloads ---
@@ -210,7 +209,6 @@ def test_our_memory_per_operation_is_within_the_target():
     assert worker.run(job("chainrule", "W2-1e4", memory=True))["bytes"]["held"] / operations <= 140.0
 
 
-@pytest.mark.skipif("micrograd" not in ENGINES, reason="micrograd is not installed (extra bench)")
 def test_micrograd_keeps_its_own_sort_where_it_works():
     value = importlib.import_module("micrograd.engine").Value
     original = value.backward

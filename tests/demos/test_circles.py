@@ -1,7 +1,6 @@
 """The circles: the printed run to the last digit, the file, and whether every check can fail."""
 
 import argparse
-import io
 import random
 import struct
 import subprocess
@@ -11,45 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 from sklearn.metrics import accuracy_score
 
 from demos import circles
-from demos.stage import Stage
 from nn import by_hand
+from tests.demos.recorder import Recorder
 
 ROOT = Path(__file__).parents[2]
 QUANTITIES = [f"d{parameter}{k}" for k in (1, 2, 3) for parameter in "Wb"]
 CHECKS = ["published-run", *(f"{start}-{q}" for start in ("he", "tutorial") for q in QUANTITIES), "accuracy"]
-
-
-class Recorder(Stage):
-    """A stage that remembers what was checked, so that an error can be planted without training again."""
-
-    def __init__(self, out, plant=None):
-        super().__init__(out, plant, Console(file=io.StringIO(), width=200))
-        self.demo = "circles"
-        self.calls = []
-
-    @property
-    def text(self):
-        return self.console.file.getvalue()
-
-    @property
-    def failed(self):
-        return [name.partition(":")[2] for name, ok in self.checks if not ok]
-
-    def close(self, *arguments, **options):
-        self.calls.append((Stage.close, arguments, options))
-        return super().close(*arguments, **options)
-
-    def equal(self, *arguments, **options):
-        self.calls.append((Stage.equal, arguments, options))
-        return super().equal(*arguments, **options)
-
-    def at_least(self, *arguments, **options):
-        self.calls.append((Stage.at_least, arguments, options))
-        return super().at_least(*arguments, **options)
 
 
 def command_line(*arguments):
@@ -62,7 +31,7 @@ def shown(tmp_path_factory):
     """The demo, run once from empty caches; both global generators must come out as they went in."""
     for cached in (circles.data, circles.published, circles.corrected):
         cached.cache_clear()
-    stage = Recorder(tmp_path_factory.mktemp("out"))
+    stage = Recorder("circles", tmp_path_factory.mktemp("out"))
     before = np.random.get_state(), random.getstate()  # noqa: NPY002
     circles.run(stage)
     after = np.random.get_state(), random.getstate()  # noqa: NPY002
@@ -78,7 +47,7 @@ def test_all_checks_pass(shown):
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_planted_error_fails_and_is_named(shown, tmp_path, name):
-    stage = Recorder(tmp_path, plant=name)
+    stage = Recorder("circles", tmp_path, plant=name)
     for check, arguments, options in shown.calls:
         check(stage, *arguments, **options)
     assert stage.finish() == 1
@@ -99,7 +68,7 @@ def test_pictures(shown, name):
 def test_a_wrong_formula_is_found(tmp_path, monkeypatch):
     wrong = replace(by_hand.LAYOUTS["row"], db=lambda dz: dz.mean(axis=0, keepdims=True))
     monkeypatch.setitem(by_hand.LAYOUTS, "row", wrong)
-    stage = Recorder(tmp_path)
+    stage = Recorder("circles", tmp_path)
     circles.against_the_graph(stage, "he", circles.corrected(0), "here")
     assert stage.failed == ["he-db1", "he-db2", "he-db3"]
 
@@ -142,7 +111,7 @@ def test_the_published_run_as_a_file(tmp_path):
 
 
 def test_the_corrected_run_as_a_file(tmp_path):
-    stage = Recorder(tmp_path)
+    stage = Recorder("circles", tmp_path)
     circles.write_csv(stage, tmp_path / "run.csv", circles.corrected(0))
     rows = (tmp_path / "run.csv").read_text().splitlines()[1:]
     assert len(rows) == circles.ITERATIONS
@@ -163,12 +132,12 @@ def test_a_bad_path_is_refused_before_any_work(tmp_path, monkeypatch, name):
 
 def test_a_device_is_written_to_and_stays(tmp_path):
     assert circles.csv_file("/dev/null") == Path("/dev/null")
-    circles.write_csv(Recorder(tmp_path), Path("/dev/null"), circles.published())
+    circles.write_csv(Recorder("circles", tmp_path), Path("/dev/null"), circles.published())
     assert Path("/dev/null").is_char_device()
 
 
 def test_the_accuracy_is_that_of_the_seed_asked_for(tmp_path):
-    stage = Recorder(tmp_path)
+    stage = Recorder("circles", tmp_path)
     circles.run(stage, seed=11)  # the one of the first twelve that stays below
     assert [name for name, ok in stage.checks if not ok] == ["circles:accuracy"]
 
@@ -192,7 +161,7 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     path = tmp_path / "run.csv"
     path.write_text("older")
     with pytest.raises(SystemExit, match=r"cannot write .*run\.csv: No space left on device"):
-        circles.write_csv(Recorder(tmp_path), path, Full())
+        circles.write_csv(Recorder("circles", tmp_path), path, Full())
     assert path.read_text() == "older"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -201,7 +170,7 @@ def test_a_link_stays_a_link(tmp_path):
     target, link = tmp_path / "target.csv", tmp_path / "link.csv"
     target.touch()
     link.symlink_to(target)
-    circles.write_csv(Recorder(tmp_path), circles.csv_file(str(link)), circles.published())
+    circles.write_csv(Recorder("circles", tmp_path), circles.csv_file(str(link)), circles.published())
     assert link.is_symlink()
     assert len(target.read_text().splitlines()) == 151
 

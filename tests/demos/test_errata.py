@@ -1,6 +1,5 @@
 """The errata: every number is computed from the published formulas, and every check can fail."""
 
-import io
 import random
 from dataclasses import replace
 
@@ -8,11 +7,10 @@ import autograd
 import autograd.numpy as anp
 import numpy as np
 import pytest
-from rich.console import Console
 
 from demos import circles, errata
-from demos.stage import Stage
 from nn import by_hand
+from tests.demos.recorder import Recorder
 
 # fmt: off
 CHECKS = [
@@ -29,39 +27,10 @@ CHECKS = [
 # fmt: on
 
 
-class Recorder(Stage):
-    """A stage that remembers what was checked, so that an error can be planted without training again."""
-
-    def __init__(self, out, plant=None):
-        super().__init__(out, plant, Console(file=io.StringIO(), width=200))
-        self.demo = "errata"
-        self.calls = []
-
-    @property
-    def text(self):
-        return self.console.file.getvalue()
-
-    @property
-    def failed(self):
-        return [name.partition(":")[2] for name, ok in self.checks if not ok]
-
-    def close(self, *arguments, **options):
-        self.calls.append((Stage.close, arguments, options))
-        return super().close(*arguments, **options)
-
-    def equal(self, *arguments, **options):
-        self.calls.append((Stage.equal, arguments, options))
-        return super().equal(*arguments, **options)
-
-    def at_least(self, *arguments, **options):
-        self.calls.append((Stage.at_least, arguments, options))
-        return super().at_least(*arguments, **options)
-
-
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
     """The demo, run once; both global generators must come out as they went in."""
-    stage = Recorder(tmp_path_factory.mktemp("out"))
+    stage = Recorder("errata", tmp_path_factory.mktemp("out"))
     before = np.random.get_state(), random.getstate()  # noqa: NPY002
     errata.run(stage)
     after = np.random.get_state(), random.getstate()  # noqa: NPY002
@@ -77,7 +46,7 @@ def test_all_checks_pass(shown):
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_planted_error_fails_and_is_named(shown, tmp_path, name):
-    stage = Recorder(tmp_path, plant=name)
+    stage = Recorder("errata", tmp_path, plant=name)
     for check, arguments, options in shown.calls:
         check(stage, *arguments, **options)
     assert stage.finish() == 1
@@ -86,7 +55,7 @@ def test_a_planted_error_fails_and_is_named(shown, tmp_path, name):
 
 
 def test_planting_in_the_demo_itself(tmp_path):
-    stage = Recorder(tmp_path, plant="errata:A3-ratio")
+    stage = Recorder("errata", tmp_path, plant="errata:A3-ratio")
     errata.run(stage)
     assert stage.finish() == 1
     assert stage.failed == ["A3-ratio"]
@@ -124,7 +93,7 @@ def test_the_claims_are_the_published_code_itself(shown, tmp_path, monkeypatch, 
         monkeypatch.setitem(getattr(by_hand, table), row, mended)
     else:
         monkeypatch.setattr(by_hand, table, mended)
-    stage = Recorder(tmp_path)
+    stage = Recorder("errata", tmp_path)
     errata.in_the_code(stage)
     errata.rule_by_rule(stage)
     assert set(stage.failed) == failed
