@@ -16,6 +16,7 @@ df/dx = 6.00987
   sum                                                           6.00987
 """
 
+from autodiff import array_functions as array_functions  # so that NumPy's functions know array nodes
 from autodiff import copies as copies  # so that pickle and copy know nodes
 from autodiff.check import check_grad, check_primitive
 from autodiff.explain import (
@@ -90,7 +91,19 @@ from autodiff.primitives import (
     tanh,
     where,
 )
-from autodiff.scalars import Scalars, scalars, stop_gradient
+from autodiff.scalars import Scalars, scalars
+from autodiff.tensor import MixedNodes, Tensor
+from autodiff.transforms import (
+    elementwise_grad,
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    jvp,
+    stop_gradient,
+    value_and_grad,
+    vjp,
+)
 from autodiff.value import NO_GRAD, Value, scope
 
 # fmt: off
@@ -98,11 +111,14 @@ __all__ = [
     "NO_GRAD",
     "TABLE",
     "Edge",
-    "Graph", "NonFinite",
+    "Graph",
+    "MixedNodes",
+    "NonFinite",
     "Path",
     "Primitive",
     "Receipt",
     "Scalars",
+    "Tensor",
     "TotalDifferential",
     "Value",
     "absolute",
@@ -117,22 +133,30 @@ __all__ = [
     "arctanh",
     "cbrt",
     "ceil",
-    "check_grad", "check_primitive",
+    "check_grad",
+    "check_primitive",
     "clip",
     "cos",
     "cosh",
     "count_paths",
     "div",
+    "elementwise_grad",
     "elu",
     "erf",
     "erfc",
     "exp",
     "exp2",
     "expm1",
-    "first_nonfinite", "floor",
+    "first_nonfinite",
+    "floor",
     "floor_divide",
     "gelu",
+    "grad",
+    "hessian",
+    "hvp",
     "hypot",
+    "jacobian",
+    "jvp",
     "leaky_relu",
     "log",
     "log1p",
@@ -170,6 +194,8 @@ __all__ = [
     "tanh",
     "total_derivative",
     "total_differential",
+    "value_and_grad",
+    "vjp",
     "where",
 ]
 # fmt: on

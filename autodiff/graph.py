@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from autodiff.notation import Expression, formula, operation
+from autodiff.sweeps import pulled, pushed
 from autodiff.value import NO_GRAD, Value, order
 
 
@@ -160,12 +161,9 @@ def adjoints(output: Value) -> dict[Value, float]:
     >>> adjoints(x * x)[x]
     6.0
     """
-    adjoint = dict.fromkeys(order(output), 0.0)
-    adjoint[output] = 1.0
-    for node in adjoint:
-        for parent, local in node.edges():
-            adjoint[parent] += adjoint[node] * local
-    return adjoint
+    nodes = order(output)
+    found = pulled(nodes, {output: 1.0}, keep=True)
+    return {node: found[node] for node in nodes}
 
 
 def tangents(output: Value, seed: Value, stops: Iterable[Value] = ()) -> dict[Value, float]:
@@ -173,13 +171,7 @@ def tangents(output: Value, seed: Value, stops: Iterable[Value] = ()) -> dict[Va
 
     Forward mode over the same edges: what a stop receives is kept there and handed no further.
     """
-    stops = dict.fromkeys(stops)  # a dict finds nodes by identity
-    tangent = {seed: 1.0}
-    for node in reversed(order(output)):
-        reached = [(parent, local) for parent, local in node.edges() if parent in tangent and parent not in stops]
-        if reached and node is not seed:
-            tangent[node] = sum(tangent[parent] * local for parent, local in reached)
-    return tangent
+    return pushed(order(output), {seed: 1.0}, dict.fromkeys(stops))  # a dict finds nodes by identity
 
 
 def checked_node(node: Any, where: str) -> Value:

@@ -103,6 +103,9 @@ class Primitive:
                 return apply(self, *operands)
         numbers = []
         for operand in operands:
+            if type(operand) is float or (type(operand) is np.ndarray and operand.dtype.kind == "f"):
+                numbers.append(operand)
+                continue
             array = np.asarray(operand)
             # NumPy would order complex numbers and compare strings; a derivative exists for neither.
             if array.dtype.kind not in "fiub":
@@ -274,7 +277,7 @@ def _sinc_curvature(y: Any, a: Any) -> Any:
 
 sign = primitive("sign", k.sign, lambda y, a: 0.0, array=np.sign)  # 0 at 0
 step = primitive(  # 0 at 0
-    "step", k.step, lambda y, a: 0.0, array=lambda a: np.heaviside(a, 0.0),
+    "step", k.step, lambda y, a: 0.0, array=k.step_array,
     formula="1 if a > 0 else 0", text="[<a> > 0]", latex=r"\left[<a> > 0\right]",
 )
 exceeds = primitive(  # 1/2 at a tie
@@ -298,6 +301,9 @@ floor_divide = primitive(  # as Python's //; by 0 and at inf as NumPy's
 
 # --- arithmetic -----------------------------------------------------------------------------------------------
 
+alias = primitive(  # another node for the same number: a function is differentiated by it, and by it alone
+    "alias", lambda a: a, lambda y, a: 1.0, array=lambda a: a, formula="a",
+)
 add = primitive(
     "add", operator.add, lambda y, a, b: 1.0, lambda y, a, b: 1.0,
     array=np.add, formula="a + b", text="<a> + <b>", latex="<a> + <b>", binds=SUM, needs=(SUM, PRODUCT),
@@ -501,3 +507,32 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     if np.ndim(condition) == np.ndim(a) == np.ndim(b) == 0:
         return a if condition else b
     return np.where(condition, a, b)
+
+
+# --- NumPy's universal functions that are no rows, written with the rows ----------------------------------------
+
+
+def _without_nan(extremum: Primitive) -> Callable[[Any, Any], Any]:
+    return lambda a, b: where(np.isnan(a), b, where(np.isnan(b), a, extremum(a, b)))
+
+
+def _with_sign_of(a: Any, b: Any) -> Any:
+    return absolute(a) * where(np.signbit(b), -1.0, 1.0)
+
+
+COMPOSITES: dict[np.ufunc, Callable[..., Any]] = {
+    np.fabs: absolute,
+    np.deg2rad: lambda a: a * (PI / 180.0),
+    np.radians: lambda a: a * (PI / 180.0),
+    np.rad2deg: lambda a: a * (180.0 / PI),
+    np.degrees: lambda a: a * (180.0 / PI),
+    np.float_power: power,
+    np.logaddexp2: lambda a, b: logaddexp(a * LOG_2, b * LOG_2) / LOG_2,
+    np.fmax: _without_nan(maximum),
+    np.fmin: _without_nan(minimum),
+    np.heaviside: lambda a, b: where(np.equal(a, 0.0), b, step(a)),
+    np.copysign: _with_sign_of,
+    np.trunc: lambda a: _with_sign_of(floor(absolute(a)), a),
+    np.fmod: lambda a, b: _with_sign_of(mod(absolute(a), absolute(b)), a),
+    np.divmod: lambda a, b: (floor_divide(a, b), mod(a, b)),
+}

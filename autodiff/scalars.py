@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from autodiff.primitives import UFUNCS, Primitive, clip, floor_divide, mod
+from autodiff.primitives import COMPOSITES, UFUNCS, Primitive, clip
 from autodiff.value import Value, as_number, checked_name
 
 # Universal functions that NumPy runs on objects through the operators of Value, and that can raise no warning there.
@@ -22,6 +22,7 @@ COMPARISONS = frozenset((np.equal, np.not_equal, np.less, np.less_equal, np.grea
 BY_ORDER = frozenset((np.sort, np.argsort, np.median, np.partition, np.argpartition, np.unique, np.quantile))
 TESTS = frozenset((np.isnan, np.isinf, np.isfinite, np.signbit))  # answered by data alone
 
+ON_ARRAY: list[Callable[[], None]] = []  # called where a Value meets an array; a transform may start again instead
 _refusal = ""  # why `ufunc_on_nodes` refused, inside the NumPy function that runs now
 
 
@@ -118,20 +119,6 @@ def scalars(array: Any, name: str | None = None) -> Scalars:
     return result.view(Scalars)
 
 
-def stop_gradient(x: Any) -> Any:
-    """A new leaf with the data of x, cut off from its graph; arrays element by element, a number as it is.
-
-    >>> v = Value(2.0)
-    >>> y = v * stop_gradient(v)
-    >>> y.backward()
-    >>> v.grad
-    2.0
-    """
-    if isinstance(x, Value):
-        return Value(x.data, x.name)
-    return _loop(stop_gradient, [x]) if isinstance(x, np.ndarray) and x.dtype == object else x
-
-
 def elementwise(row: Primitive, operands: Sequence[Any]) -> Any:
     """row over arrays of nodes and numbers, broadcast together as NumPy does."""
     return _loop(row, operands)
@@ -142,8 +129,10 @@ def ufunc_on_nodes(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options:
 
     Raises TypeError, naming the function, where the table has no row for it.
     """
-    if ufunc is np.divmod and method == "__call__":
-        return floor_divide(*inputs), mod(*inputs)
+    if any(type(x) is Value for x in inputs) and any(isinstance(x, np.ndarray) and x.dtype != object for x in inputs):
+        meets_array()
+    if ufunc in COMPOSITES and method == "__call__" and not options:
+        return COMPOSITES[ufunc](*inputs)
     by_data = ufunc in COMPARISONS or ufunc in TESTS
     row: Callable[..., Any] | None = clip if ufunc.__name__ == "clip" else UFUNCS.get(ufunc)
     if ufunc in OPERATORS:
@@ -151,7 +140,7 @@ def ufunc_on_nodes(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options:
     elif not (by_data or row or ufunc is np.conjugate):
         _refuse(
             f"np.{ufunc.__name__} cannot be applied to nodes: the table has no row for it. Write it with "
-            f"{', '.join(sorted({known.__name__ for known in (*OPERATORS, *UFUNCS)}))}; or make a row with "
+            f"{', '.join(sorted({known.__name__ for known in (*OPERATORS, *UFUNCS, *COMPOSITES)}))}; or make a row with "
             "autodiff.primitive; or take .data to leave the graph"
         )
     out = options.get("out", ())
@@ -178,8 +167,15 @@ def ufunc_on_nodes(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options:
     return out[0] if "out" in options else _as_scalars(result)
 
 
+def meets_array() -> None:
+    """Tells those who want to know that a Value is treated as an array of no dimensions."""
+    for tell in ON_ARRAY:
+        tell()
+
+
 def function_on_nodes(function: Callable[..., Any], args: Any, options: Any) -> Any:
     """What a NumPy function does where one of its arguments is a Value: the same as for an array of no dimensions."""
+    meets_array()
 
     def boxed(x: Any) -> Any:
         if isinstance(x, Value):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numbers
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -60,6 +60,11 @@ class Label(NamedTuple):
 _unnamed: Label | None = None  # the label of nodes made now; all unnamed nodes of one scope share it
 
 
+def open_label() -> Label | None:
+    """The label of an unnamed node made now: None, or the scope that is open."""
+    return _unnamed
+
+
 @contextmanager
 def scope(name: str) -> Iterator[None]:
     """Nodes made inside belong to the scope `name`; scopes nest.
@@ -96,7 +101,7 @@ class Value:
     def __init_subclass__(cls) -> None:
         raise TypeError("Value is final; for a new operation make a row with autodiff.primitive")
 
-    dtype, ndim, shape = np.dtype(object), 0, ()  # what NumPy's functions ask of the result of one
+    dtype, ndim, shape, size = np.dtype(object), 0, (), 1  # what NumPy's functions ask of the result of one
 
     data: float
     grad: float
@@ -169,6 +174,38 @@ class Value:
             return [(a, op.local(op.da, *data)), (b, op.local(op.db, *data))]
         except FloatingPointError as error:
             raise _naming(error, a, b) from None
+
+    def pull(
+        self, upstream: Any, needed: Collection[Value] | None = None, recording: bool = False
+    ) -> list[tuple[Value, Any]]:
+        """[(parent, contribution), ...]: what each edge adds to its parent's adjoint, upstream times local.
+
+        needed: only these parents. recording: the local derivatives are nodes, to be differentiated again.
+        """
+        return [
+            (parent, upstream * local)
+            for parent, local in (self.local_nodes() if recording else self.edges())
+            if needed is None or parent in needed
+        ]
+
+    def push(self, tangents: Mapping[Value, Any], recording: bool = False) -> Any:
+        """The tangent of this node from those of its parents: the total differential; None where none has one."""
+        total: Any = None
+        if any(parent in tangents for parent in self.parents):
+            for parent, local in self.local_nodes() if recording else self.edges():
+                if parent in tangents:
+                    part = tangents[parent] * local
+                    total = part if total is None else total + part
+        return total
+
+    def local_nodes(self) -> list[tuple[Value, Any]]:
+        """`edges`, with every local derivative as a node made by the same rule: higher derivatives go through it."""
+        if self.op is None:
+            return []
+        op, a, b = self.op, self.a, self.b
+        if op.two_nodes:
+            return [(a, op.da(self, a, b)), (b, op.db(self, a, b))]
+        return [(a, op.da(self, a) if b is None else op.da(self, a, b))]
 
     def backward(self) -> None:
         """Adds d(self)/d(leaf) to the grad of every leaf, and sets the grad of every node in between.
@@ -414,15 +451,19 @@ class Value:
         def __getattr__(self, name: str) -> Callable[..., Value]: ...
 
 
-def order(output: Value) -> list[Value]:
-    """[output, ..., leaves]: every ancestor of output once, each after all of its children (Kahn, 1962).
+def order(*outputs: Value) -> list[Value]:
+    """[output, ..., leaves]: every ancestor of the outputs once, each after all of its children (Kahn, 1962).
 
     Read backwards, it is the order in which one would write the computation down: operands first, left to right.
     """
     found: list[Value] = []
-    ready = [output]
+    ready: list[Value] = []
     pop, push, keep = ready.pop, ready.append, found.append
     try:
+        for output in outputs:  # each has one child more than it has, until all are counted
+            if not output.uses:
+                push(output)
+            output.uses += 1
         while ready:  # counts the children of every ancestor; depth first, for neighbours lie close in memory
             node = pop()
             op = node.op
@@ -439,7 +480,10 @@ def order(output: Value) -> list[Value]:
                 if not uses:
                     push(b)
                 b.uses = uses + 1
-        push(output)
+        for output in outputs:
+            output.uses -= 1
+            if not output.uses:
+                push(output)
         while ready:  # each node becomes ready once, when its last child has been kept
             node = pop()
             keep(node)
@@ -456,8 +500,8 @@ def order(output: Value) -> list[Value]:
                 if not uses:
                     push(b)
     except BaseException:  # an interrupt must not leave a count behind
-        touched = {output: None}
-        pending = [output]
+        touched = dict.fromkeys(outputs)
+        pending = list(touched)
         for node in pending:
             node.uses = 0
             for parent in node.parents:

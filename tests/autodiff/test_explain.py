@@ -35,6 +35,7 @@ RANDOM = settings(deadline=None, derandomize=True, max_examples=150)
 # Chains of up to 12 operations, each with a rounding error or two per factor and term: under 100 epsilon, relative
 # to the sum of |products of paths|, where no cancellation can hide them.
 ROUNDING = 1e-12
+SUBNORMAL = 1e-310  # products that underflow keep only some of their digits
 LONG = 100_000
 
 
@@ -334,7 +335,7 @@ def test_path_products_sum_to_the_adjoint(example):
     for node in adjoint:
         if count_paths(example.output, node) <= 2000:
             products = [path.product for path in paths(example.output, node)]
-            assert abs(math.fsum(products) - adjoint[node]) <= ROUNDING * size[node]
+            assert abs(math.fsum(products) - adjoint[node]) <= ROUNDING * size[node] + SUBNORMAL
             assert size[node] == pytest.approx(sum(map(abs, products)), rel=ROUNDING)
 
 

@@ -1,0 +1,331 @@
+"""The structural operations: what moves, sums and multiplies whole arrays, each with its two rules, once.
+
+Glossary: y is the result of an operation on its operands. *pull* takes the adjoint of y to the contribution of one
+operand (reverse mode); *push* takes the tangents of the operands to the tangent of y (forward mode). An operation
+that is linear needs no push of its own: it is its own derivative.
+
+A rule is written in NumPy's functions, so the same rule runs on arrays (gradients) and on array nodes (higher
+derivatives). Elementwise operations are rows of primitives.TABLE and are not repeated here.
+
+    pull(g, y, *operands, **parameters) -> the contribution to one operand; of the operand's shape
+    push(t, y, *operands, **parameters) -> what a tangent t of one operand adds to the tangent of y
+
+Notation in the rules: g is the adjoint of y, t a tangent, a, b the operands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Rule = Callable[..., Any]
+
+
+class Operation:
+    """A structural operation with its rules.
+
+    linear: "each" if y is linear in every operand for itself, as a product is; "all" if it is linear in all of them
+    together, as a concatenation is. Then the push is the operation itself. Otherwise pushes has a rule per operand.
+    pulls has a rule per operand, or is one function that takes the operand's position first.
+    """
+
+    __slots__ = ("forward", "linear", "name", "pulls", "pushes")
+
+    def __init__(
+        self,
+        name: str,
+        forward: Callable[..., Any],
+        pulls: Sequence[Rule] | Rule,
+        linear: str | None = None,
+        pushes: Sequence[Rule] | None = None,
+    ) -> None:
+        self.name, self.forward, self.pulls, self.linear, self.pushes = name, forward, pulls, linear, pushes
+        if (linear is None) == (pushes is None):
+            raise ValueError(f"operation {name!r}: it is linear or it has pushes, and not both")
+
+    def __repr__(self) -> str:
+        return f"Operation({self.name!r})"
+
+    def pull(self, position: int, g: Any, y: Any, operands: Sequence[Any], parameters: dict[str, Any]) -> Any:
+        """The contribution of y's adjoint g to the operand at that position."""
+        if callable(self.pulls):
+            return self.pulls(position, g, y, *operands, **parameters)
+        return self.pulls[position](g, y, *operands, **parameters)
+
+    def push(self, tangents: Sequence[Any], y: Any, operands: Sequence[Any], parameters: dict[str, Any]) -> Any:
+        """The tangent of y: one tangent per operand, None where it is zero."""
+        if self.linear == "all":
+            filled = [
+                np.zeros(np.shape(operand)) if t is None else t for t, operand in zip(tangents, operands, strict=True)
+            ]
+            return self.forward(*filled, **parameters)
+        total = None
+        for position, t in enumerate(tangents):
+            if t is None:
+                continue
+            if self.pushes is not None:
+                part = self.pushes[position](t, y, *operands, **parameters)
+            else:
+                part = self.forward(*operands[:position], t, *operands[position + 1 :], **parameters)
+            total = part if total is None else total + part
+        return total
+
+
+# --- what the rules share -------------------------------------------------------------------------------------
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    """The sum of g over the axes along which an operand of this shape was repeated.
+
+    >>> unbroadcast(np.ones((5, 3)), (1, 3))
+    array([[5., 5., 5.]])
+    """
+    if g.shape == shape:
+        return g
+    extra = g.ndim - len(shape)
+    axes = (*range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1))
+    if axes:
+        g = np.add.reduce(g, axis=axes, keepdims=True)
+    return g.reshape(shape)
+
+
+def expanded(g: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
+    """g, the adjoint of a reduction over axis, with the reduced axes of an operand of this shape put back as 1."""
+    if keepdims:
+        return g
+    return g.reshape(tuple(1 if axis is None or i in axis else n for i, n in enumerate(shape)))
+
+
+def axes_of(axis: Any, ndim: int) -> tuple[int, ...] | None:
+    """NumPy's axis argument as a tuple of axes from 0; None for all of them."""
+    if axis is None:
+        return None
+    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    return tuple(np.lib.array_utils.normalize_axis_index(one, ndim) for one in axes)
+
+
+# --- shapes ---------------------------------------------------------------------------------------------------
+
+reshape = Operation(
+    "reshape", lambda a, shape: a.reshape(shape), [lambda g, y, a, shape: g.reshape(a.shape)], linear="each"
+)
+transpose = Operation(
+    "transpose",
+    lambda a, axes: a.transpose(axes),
+    [lambda g, y, a, axes: g.transpose(tuple(np.argsort(axes).tolist()))],
+    linear="each",
+)
+broadcast_to = Operation(
+    "broadcast_to",
+    lambda a, shape: np.broadcast_to(a, shape),
+    [lambda g, y, a, shape: unbroadcast(g, a.shape)],
+    linear="each",
+)
+astype = Operation(
+    "astype", lambda a, dtype: a.astype(dtype), [lambda g, y, a, dtype: g.astype(a.dtype)], linear="each"
+)
+
+
+def is_basic(key: Any) -> bool:
+    """Whether an index picks every element at most once: integers, slices, None and ... only."""
+    return all(
+        isinstance(k, (int, np.integer, slice)) or k is None or k is Ellipsis
+        for k in (key if type(key) is tuple else (key,))
+    ) and not any(isinstance(k, (bool, np.bool_)) for k in (key if type(key) is tuple else (key,)))
+
+
+def add_at(array: Any, key: Any, g: Any) -> None:
+    """array[key] += g in place, where an element that key picks twice receives both."""
+    if is_basic(key) or (isinstance(key, np.ndarray) and key.dtype == bool):
+        array[key] += g
+    else:
+        np.add.at(array, key, g)
+
+
+def _scatter(a: Any, key: Any, shape: tuple[int, ...]) -> Any:
+    array = np.zeros(shape, dtype=a.dtype)
+    add_at(array, key, a)
+    return array
+
+
+index = Operation(
+    "index",
+    lambda a, key: a[key],
+    [lambda g, y, a, key: np_scatter(g, key, a.shape)],
+    linear="each",
+)
+scatter = Operation(  # zeros with a added where key points: the transpose of an index
+    "scatter", _scatter, [lambda g, y, a, key, shape: g[key]], linear="each"
+)
+
+
+def np_scatter(a: Any, key: Any, shape: tuple[int, ...]) -> Any:
+    """Zeros of this shape with a added at [key]; an array or a node."""
+    record = getattr(type(a), "apply_operation", None)
+    return _scatter(a, key, shape) if record is None else record(scatter, (a,), {"key": key, "shape": shape})
+
+
+def _concatenate_pull(position: int, g: Any, y: Any, *arrays: Any, axis: int) -> Any:
+    start = sum(array.shape[axis] for array in arrays[:position])
+    key = (slice(None),) * axis + (slice(start, start + arrays[position].shape[axis]),)
+    return g[key]
+
+
+concatenate = Operation(
+    "concatenate", lambda *arrays, axis: np.concatenate(arrays, axis), _concatenate_pull, linear="all"
+)
+where = Operation(  # what was not chosen receives exactly 0: nothing is multiplied by 0
+    "where",
+    lambda a, b, condition: np.where(condition, a, b),
+    [
+        lambda g, y, a, b, condition: unbroadcast(np.where(condition, g, 0.0), np.shape(a)),
+        lambda g, y, a, b, condition: unbroadcast(np.where(condition, 0.0, g), np.shape(b)),
+    ],
+    linear="all",
+)
+
+
+# --- reductions -----------------------------------------------------------------------------------------------
+# axis is None or a tuple of axes from 0
+
+
+def _sum_pull(g: Any, y: Any, a: Any, axis: Any, keepdims: bool) -> Any:
+    return np.broadcast_to(expanded(g, a.shape, axis, keepdims), a.shape)
+
+
+sum_ = Operation(
+    "sum", lambda a, axis, keepdims: np.add.reduce(a, axis=axis, keepdims=keepdims), [_sum_pull], linear="each"
+)
+cumsum = Operation(
+    "cumsum",
+    lambda a, axis: np.cumsum(a, axis=axis),
+    [lambda g, y, a, axis: np.flip(np.cumsum(np.flip(g, axis), axis=axis), axis)],
+    linear="each",
+)
+
+
+def shares(y: Any, a: Any, axis: Any, keepdims: bool) -> Any:
+    """How the extremum y of a depends on each element: 1 for the one that it is, 1/k for each of k ties; else 0."""
+    a = a if type(a) is np.ndarray else a.data
+    y = y if isinstance(y, (np.ndarray, np.generic)) else y.data
+    chosen = a == expanded(y, a.shape, axis, keepdims)
+    count = np.add.reduce(chosen, axis=axis, keepdims=True).astype(a.dtype)
+    if count.size and not count.all():  # the extremum is nan: so is the slope, without a warning
+        count = np.where(count == 0, np.nan, count)
+    return chosen / count
+
+
+def _extremum(name: str, ufunc: np.ufunc) -> Operation:
+    return Operation(
+        name,
+        lambda a, axis, keepdims: ufunc.reduce(a, axis=axis, keepdims=keepdims),
+        [lambda g, y, a, axis, keepdims: expanded(g, a.shape, axis, keepdims) * shares(y, a, axis, keepdims)],
+        pushes=[
+            lambda t, y, a, axis, keepdims: np.add.reduce(t * shares(y, a, axis, keepdims), axis=axis, keepdims=keepdims)
+        ],
+    )
+
+
+max_, min_ = _extremum("max", np.maximum), _extremum("min", np.minimum)
+
+
+def products_of_others(a: Any, axis: int) -> Any:
+    """For every element of a, the product of all others along the axis; no division, so zeros do no harm.
+
+    Up a tree of products, and down again: what stands beside a node is multiplied to what came from above.
+    """
+
+    def part(x: Any, which: slice) -> Any:
+        return x[(slice(None),) * axis + (which,)]
+
+    levels = [a]
+    while levels[-1].shape[axis] > 1:
+        level = levels[-1]
+        n = level.shape[axis]
+        pairs = part(level, slice(0, n - n % 2, 2)) * part(level, slice(1, n, 2))
+        levels.append(np.concatenate([pairs, part(level, slice(n - 1, n))], axis=axis) if n % 2 else pairs)
+    others = np.ones(levels[-1].shape, dtype=a.dtype)
+    for level in levels[-2::-1]:
+        n = level.shape[axis]
+        above = part(others, slice(0, n // 2))
+        even, odd = above * part(level, slice(1, n, 2)), above * part(level, slice(0, n - n % 2, 2))
+        shape = (*even.shape[: axis + 1], 1, *even.shape[axis + 1 :])
+        woven = np.concatenate([even.reshape(shape), odd.reshape(shape)], axis=axis + 1)
+        woven = woven.reshape((*level.shape[:axis], n - n % 2, *level.shape[axis + 1 :]))
+        others = np.concatenate([woven, part(others, slice(n // 2, n))], axis=axis) if n % 2 else woven
+    return others
+
+
+prod = Operation(  # along one axis
+    "prod",
+    lambda a, axis, keepdims: np.multiply.reduce(a, axis=axis, keepdims=keepdims),
+    [lambda g, y, a, axis, keepdims: expanded(g, a.shape, (axis,), keepdims) * products_of_others(a, axis)],
+    pushes=[
+        lambda t, y, a, axis, keepdims: np.add.reduce(t * products_of_others(a, axis), axis=axis, keepdims=keepdims)
+    ],
+)
+
+
+# --- products -------------------------------------------------------------------------------------------------
+
+
+def _matmul_pull_a(g: Any, y: Any, a: Any, b: Any) -> Any:
+    if b.ndim == 1:
+        return unbroadcast(g.reshape((*g.shape, 1)) * b, a.shape)
+    if a.ndim == 1:
+        return unbroadcast(np.matmul(b, g.reshape((*g.shape, 1)))[..., 0], a.shape)
+    return unbroadcast(np.matmul(g, b.swapaxes(-1, -2)), a.shape)
+
+
+def _matmul_pull_b(g: Any, y: Any, a: Any, b: Any) -> Any:
+    if a.ndim == 1:
+        if b.ndim == 1:
+            return g * a
+        return unbroadcast(a.reshape((-1, 1)) * g.reshape((*g.shape[:-1], 1, g.shape[-1])), b.shape)
+    if b.ndim == 1:
+        return unbroadcast(np.matmul(a.swapaxes(-1, -2), g.reshape((*g.shape, 1)))[..., 0], b.shape)
+    return unbroadcast(np.matmul(a.swapaxes(-1, -2), g), b.shape)
+
+
+matmul = Operation("matmul", np.matmul, [_matmul_pull_a, _matmul_pull_b], linear="each")
+
+
+def _einsum_pull(position: int, g: Any, y: Any, *operands: Any, labels: tuple[str, ...], out: str) -> Any:
+    """einsum of g and the other operands, to the labels of this one.
+
+    A label that stands twice in it is a diagonal: its second place is filled by an identity matrix. A label that
+    only it has was summed over: g is the same all along it.
+    """
+    own, shape = labels[position], operands[position].shape
+    inputs = [(out, g), *((labels[i], x) for i, x in enumerate(operands) if i != position)]
+    spare = iter(letter for letter in LETTERS if letter not in out + "".join(labels))
+    sizes: dict[str, int] = {}
+    for text, x in zip(labels, operands, strict=True):
+        for letter, n in zip(text, x.shape, strict=True):
+            sizes[letter] = max(n, sizes.get(letter, n)) if 0 not in (n, sizes.get(letter, n)) else 0
+    target = ""
+    for letter in own:
+        if letter in target:
+            twin = next(spare)
+            inputs.append((letter + twin, np.eye(sizes[letter], dtype=g.dtype)))
+            letter = twin
+        target += letter
+    known = "".join(text for text, _ in inputs)
+    kept = "".join(letter for letter in target if letter in known)
+    found = np.einsum(",".join(text for text, _ in inputs) + "->" + kept, *(x for _, x in inputs), optimize=True)
+    full = tuple(sizes[own[i]] for i in range(len(own)))
+    if kept != target:
+        found = found.reshape(tuple(n if letter in known else 1 for letter, n in zip(target, full, strict=True)))
+        found = np.broadcast_to(found, full)
+    return unbroadcast(found, shape)
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+einsum = Operation(
+    "einsum",
+    lambda *operands, labels, out: np.einsum(",".join(labels) + "->" + out, *operands, optimize=len(operands) > 1),
+    _einsum_pull,
+    linear="each",
+)

@@ -1,0 +1,104 @@
+"""The two sweeps over a recorded graph: adjoints downwards, tangents upwards, for scalar and array nodes alike.
+
+A node tells what each of its edges contributes: node.pull(upstream) in reverse mode, node.push(tangents) in forward
+mode. The sweeps add up: the adjoint of a node is the sum over its child edges, the total derivative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+class Patch:
+    """A contribution that is 0 but at an index: it is added where it points, not written out in full."""
+
+    __slots__ = ("add_at", "key", "shape", "values")
+
+    def __init__(self, key: Any, values: Any, shape: tuple[int, ...], add_at: Callable[[Any, Any, Any], None]) -> None:
+        self.key, self.values, self.shape, self.add_at = key, values, shape, add_at
+
+    def added_to(self, present: Any, owned: bool) -> Any:
+        """present, an array or None, with the patch added; in place if it is owned."""
+        if present is None:
+            present = np.zeros(self.shape, self.values.dtype)
+        elif not owned:
+            present = np.array(present)
+        self.add_at(present, self.key, self.values)
+        return present
+
+
+def pulled(
+    nodes: Sequence[Any],
+    seeds: Mapping[Any, Any],
+    inputs: Collection[Any] | None = None,
+    recording: bool = False,
+    keep: bool = False,
+) -> dict[Any, Any]:
+    """{node: its adjoint} from the adjoints of the outputs: the reverse sweep.
+
+    nodes: all that leads to the outputs, each after all of its children. inputs: only what leads to them is
+    computed, and the sweep ends there; None for all. keep: adjoints in between are returned too, not freed on the
+    way. recording: rules are applied to the nodes, not to their data, so that the adjoints are nodes themselves.
+    """
+    stops = dict.fromkeys(inputs or ())
+    needed = None if inputs is None else dependent(nodes, stops)
+    adjoints = dict(seeds)
+    owned: set[Any] = set()  # whose adjoint is an array that nobody else holds, and may be added to in place
+    for node in nodes:
+        upstream = adjoints.get(node)
+        if upstream is None or node in stops or (needed is not None and node not in needed):
+            continue
+        if not keep and node.op is not None:
+            del adjoints[node]
+        for parent, contribution in node.pull(upstream, needed, recording):
+            present = adjoints.get(parent)
+            if type(contribution) is Patch:
+                adjoints[parent] = contribution.added_to(present, parent in owned)
+                owned.add(parent)
+            elif present is None:
+                adjoints[parent] = contribution
+                if type(contribution) is np.ndarray and contribution.base is None and contribution is not upstream:
+                    owned.add(parent)
+            elif parent in owned and type(contribution) is np.ndarray:
+                np.add(present, contribution, out=present)
+            else:
+                adjoints[parent] = total = present + contribution
+                owned.add(parent) if type(total) is np.ndarray else owned.discard(parent)
+    for node, adjoint in adjoints.items():
+        if type(adjoint) is np.ndarray and node not in owned:  # it may be a view, or another node's as well
+            adjoints[node] = np.array(adjoint)
+    return adjoints
+
+
+def dependent(nodes: Sequence[Any], inputs: Collection[Any]) -> dict[Any, None]:
+    """The nodes that depend on the inputs, and these; nodes: each after all of its children."""
+    found = dict.fromkeys(inputs)
+    for node in reversed(nodes):
+        for parent in node.parents:
+            if parent in found:
+                found[node] = None
+                break
+    return found
+
+
+def pushed(
+    nodes: Sequence[Any], seeds: Mapping[Any, Any], stops: Collection[Any] = (), recording: bool = False
+) -> dict[Any, Any]:
+    """{node: its tangent} from the tangents of the inputs: the forward sweep; nodes that do not move are left out.
+
+    nodes: all that leads to the outputs, each after all of its children. stops: what reaches one of them is kept
+    there and handed no further.
+    """
+    tangents = dict(seeds)
+    moving = {node: tangent for node, tangent in seeds.items() if node not in stops}
+    for node in reversed(nodes):
+        if node not in seeds:
+            tangent = node.push(moving, recording)
+            if tangent is not None:
+                tangents[node] = tangent
+                if node not in stops:
+                    moving[node] = tangent
+    return tangents

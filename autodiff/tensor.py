@@ -1,0 +1,765 @@
+"""Tensor: an array that remembers how it was made, and the backward pass over its graph.
+
+The array magnification of Value: the same table of elementwise operations (primitives.TABLE), with broadcasting
+undone in the local derivatives, and the structural operations of operations.py. NumPy's own functions record when
+they meet a Tensor, so code written for arrays differentiates as it stands.
+
+Every node has a number, counted upwards as nodes are made: parents have smaller numbers than their children, so
+the order of the backward pass is the order of the numbers. Nodes point to their operands only and hold no closures:
+dropping the output frees the arrays by reference counting.
+"""
+
+from __future__ import annotations
+
+import itertools
+import numbers
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from autodiff import operations, value
+from autodiff.operations import Operation, unbroadcast
+from autodiff.primitives import (
+    COMPOSITES,
+    ON_NEW_ROW,
+    TABLE,
+    UFUNCS,
+    Primitive,
+    absolute,
+    add,
+    clip,
+    div,
+    floor_divide,
+    mod,
+    mul,
+    neg,
+    power,
+    sub,
+)
+from autodiff.sweeps import Patch, pulled
+from autodiff.value import REAL, Label, Value, checked_name
+
+_numbers = itertools.count(1)
+
+COMPARISONS = frozenset((np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal))
+# Answered by data alone, as plain arrays: their results are no real numbers, or change by jumps only.
+BY_DATA = COMPARISONS | {np.isnan, np.isinf, np.isfinite, np.signbit, np.logical_not, np.logical_and, np.logical_or}
+KEEP_INTEGERS = frozenset((add, sub, mul))  # rows whose rules do not divide by an operand
+
+# NumPy function -> what it does on Tensors; filled by array_functions.py and linear_algebra.py
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+
+class MixedNodes(TypeError):
+    """A Value met a Tensor: the two magnifications of a graph do not mix."""
+
+
+class Tensor:
+    """An array node: `data`, and after `output.backward()` its `grad` = d(output)/d(node), of the same shape.
+
+    array: real numbers of any shape. float32 (and float16, longdouble) stays; integers and bools become float64.
+    The memory is shared with the array that is given, as np.asarray does. Comparisons are by data, element by
+    element, and give plain arrays; the hash is by identity. Raises TypeError for anything but real numbers.
+
+    >>> W = Tensor([[1.0, 2.0]], name="W")
+    >>> loss = np.sum(np.maximum(0, np.array([[3.0]]) @ W) ** 2)
+    >>> loss.backward()
+    >>> W.grad
+    array([[18., 36.]])
+    """
+
+    __slots__ = ("__weakref__", "_grad", "_label", "data", "number", "op", "operands", "parameters")
+
+    data: np.ndarray[Any, Any]
+    op: Primitive | Operation | None  # None for a leaf
+    operands: tuple[Any, ...]  # Tensors and constants, in order
+    parameters: Mapping[str, Any]  # of a structural operation: axis, shape, ...
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("Tensor is final; for a new operation use autodiff.primitive, custom_jvp or custom_vjp")
+
+    def __init__(self, array: Any, name: str | None = None) -> None:
+        self.data = real_array(array)
+        self._grad: Any = None
+        self.op, self.operands, self.parameters = None, (), {}
+        self.number = next(_numbers)
+        self._label = value.open_label()
+        if name is not None:
+            self.name = name
+
+    # --- the graph ---
+
+    @property
+    def name(self) -> str | None:
+        """The node's name, or None; assign to rename."""
+        return self._label.name if self._label else None
+
+    @name.setter
+    def name(self, name: str | None) -> None:
+        self._label = Label(None if name is None else checked_name(name), self.scope)
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """The names of the scopes that were open when the node was made, outermost first."""
+        return self._label.scope if self._label else ()
+
+    @property
+    def grad(self) -> Any:
+        """d(output)/d(node), of the shape of data; zeros (read-only) where no backward pass has been."""
+        return np.broadcast_to(np.zeros((), self.data.dtype), self.data.shape) if self._grad is None else self._grad
+
+    @grad.setter
+    def grad(self, array: Any) -> None:
+        if array is value.NO_GRAD or array is None:
+            self._grad = None
+            return
+        array = np.asarray(array)
+        if array.dtype.kind not in "fiub" or np.broadcast_shapes(array.shape, self.shape) != self.shape:
+            raise ValueError(f"grad has the shape {self.shape} of its node, got {array.dtype} {array.shape}")
+        self._grad = np.broadcast_to(array, self.shape).astype(self.dtype)
+
+    @property
+    def has_grad(self) -> bool:
+        """Whether a backward pass has reached the node."""
+        return self._grad is not None
+
+    @property
+    def parents(self) -> tuple[Tensor, ...]:
+        """The operands that are nodes, in order; `x * x` has the parent x twice."""
+        return tuple(operand for operand in self.operands if type(operand) is Tensor)
+
+    def pull(
+        self, upstream: Any, needed: Collection[Tensor] | None = None, recording: bool = False
+    ) -> list[tuple[Tensor, Any]]:
+        """[(parent, contribution), ...]: what each edge adds to its parent's adjoint, given this node's.
+
+        needed: only these parents. recording: contributions are nodes, so that they can be differentiated again.
+        """
+        op, operands = self.op, self.operands
+        y: Any = self if recording else self.data
+        given = operands if recording else tuple(x.data if type(x) is Tensor else x for x in operands)
+        found = []
+        try:
+            for position, parent in enumerate(operands):
+                if type(parent) is not Tensor or (needed is not None and parent not in needed):
+                    continue
+                if type(op) is Primitive:
+                    local = (op.db if position else op.da)(y, *given)
+                    contribution = upstream if type(local) is float and local == 1.0 else upstream * local
+                    if contribution.shape != parent.data.shape:
+                        contribution = unbroadcast(contribution, parent.data.shape)
+                elif op is operations.index and not recording and type(upstream) is not Tensor:
+                    patch = Patch(self.parameters["key"], upstream, parent.data.shape, operations.add_at)
+                    found.append((parent, patch))
+                    continue
+                else:
+                    contribution = op.pull(position, upstream, y, given, self.parameters)  # type: ignore[union-attr]
+                if contribution.dtype != parent.data.dtype:
+                    contribution = contribution.astype(parent.data.dtype)
+                found.append((parent, contribution))
+        except FloatingPointError as error:
+            raise FloatingPointError(f"the derivative of {self._described()}: {error}") from None
+        return found
+
+    def push(self, tangents: Mapping[Tensor, Any], recording: bool = False) -> Any:
+        """The tangent of this node from those of its parents; None where none of them has one."""
+        op, operands = self.op, self.operands
+        moving = [tangents.get(x) if type(x) is Tensor else None for x in operands]
+        if all(t is None for t in moving):
+            return None
+        y: Any = self if recording else self.data
+        given = operands if recording else tuple(x.data if type(x) is Tensor else x for x in operands)
+        try:
+            if type(op) is Primitive:
+                total: Any = None
+                for position, t in enumerate(moving):
+                    if t is not None:
+                        local = (op.db if position else op.da)(y, *given)
+                        part = t if type(local) is float and local == 1.0 else t * local
+                        total = part if total is None else total + part
+            else:
+                total = op.push(moving, y, given, self.parameters)  # type: ignore[union-attr]
+        except FloatingPointError as error:
+            raise FloatingPointError(f"the derivative of {self._described()}: {error}") from None
+        if total is None:
+            return None
+        if total.shape != self.data.shape:
+            total = np.broadcast_to(total, self.data.shape)
+        return total if total.dtype == self.data.dtype else total.astype(self.data.dtype)
+
+    def backward(self) -> None:
+        """Adds d(self)/d(leaf) to the grad of every leaf, and sets the grad of every node in between.
+
+        self holds one number. A second call accumulates at the leaves and computes the adjoints in between afresh.
+        If a rule raises, every grad is left as it was.
+
+        >>> x = Tensor([1.0, 2.0])
+        >>> np.sum(x**3).backward()
+        >>> x.grad
+        array([ 3., 12.])
+        """
+        if self.data.size != 1:
+            raise ValueError(
+                f"backward starts from one number, and {self!r} has the shape {self.shape}; take np.sum(node) or one "
+                "of its elements, or autodiff.vjp for an upstream of your own"
+            )
+        found = pulled(order(self), {self: np.ones(self.shape, self.dtype)}, keep=True)
+        for node, adjoint in found.items():
+            if node.op is None and node._grad is not None:
+                node._grad = node._grad + adjoint
+            else:
+                node._grad = adjoint
+
+    def _described(self) -> str:
+        named = " and ".join(repr(parent.name) for parent in self.parents if parent.name)
+        operation = self.op.name if self.op is not None else "a leaf"
+        return f"{operation} of shape {self.shape}" + (f" (node {named})" if named else "")
+
+    # --- what kind of array it is ---
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of an array."""
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        """As of an array."""
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        """As of an array."""
+        return self.data.size
+
+    @property
+    def dtype(self) -> Any:
+        """As of an array."""
+        return self.data.dtype
+
+    @property
+    def T(self) -> Tensor:
+        """The transpose: all axes in reverse."""
+        return self.transpose()  # type: ignore[no-any-return]
+
+    @property
+    def mT(self) -> Tensor:
+        """The transposes of a stack of matrices."""
+        return self.swapaxes(-1, -2)  # type: ignore[no-any-return]
+
+    @property
+    def real(self) -> Tensor:
+        """The node itself."""
+        return self
+
+    @property
+    def imag(self) -> Any:
+        """Zeros: a node holds real numbers."""
+        return np.zeros(self.shape, self.dtype)
+
+    @property
+    def flat(self) -> Iterator[Tensor]:
+        """The elements, as nodes of no dimensions."""
+        return iter(self.reshape(-1))
+
+    def __len__(self) -> int:
+        if not self.data.ndim:
+            raise TypeError("a node of no dimensions has no len()")
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.data.ndim:
+            raise TypeError("a node of no dimensions cannot be iterated over")
+        return (self[i] for i in range(len(self.data)))
+
+    # --- operators ---
+
+    def __add__(self, other: Any) -> Any:
+        return _operator(add, self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return _operator(add, other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return _operator(sub, self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return _operator(sub, other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return _operator(mul, self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return _operator(mul, other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return _operator(div, self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _operator(div, other, self)
+
+    def __pow__(self, other: Any) -> Any:
+        return _operator(power, self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return _operator(power, other, self)
+
+    def __mod__(self, other: Any) -> Any:
+        return _operator(mod, self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return _operator(mod, other, self)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return _operator(floor_divide, self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return _operator(floor_divide, other, self)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    def __matmul__(self, other: Any) -> Any:
+        return matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return matmul(other, self)
+
+    def __neg__(self) -> Tensor:
+        return elementwise(neg, self)
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return elementwise(absolute, self)
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return np.round(self, digits or 0)  # type: ignore[call-overload]
+
+    def __floor__(self) -> Any:
+        return np.floor(self)
+
+    def __ceil__(self) -> Any:
+        return np.ceil(self)
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return apply(operations.index, (self,), {"key": checked_key(key, self)})
+
+    def __setitem__(self, key: Any, new: Any) -> NoReturn:
+        raise TypeError(
+            "a node cannot be assigned into: what was computed from it would no longer be true. Make a new array with "
+            "np.where, np.concatenate or np.stack; collect rows in a list and np.stack them"
+        )
+
+    # --- comparisons, by data ---
+
+    def __eq__(self, other: object) -> Any:
+        return _compare(np.equal, self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return _compare(np.not_equal, self, other)
+
+    def __lt__(self, other: Any) -> Any:
+        return _compare(np.less, self, other)
+
+    def __le__(self, other: Any) -> Any:
+        return _compare(np.less_equal, self, other)
+
+    def __gt__(self, other: Any) -> Any:
+        return _compare(np.greater, self, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return _compare(np.greater_equal, self, other)
+
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        if self.data.size != 1:
+            raise ValueError(
+                f"an array node of shape {self.shape} is neither true nor false; ask np.any(...) or np.all(...) of a "
+                "comparison, or choose element by element with np.where(condition, a, b)"
+            )
+        return bool(self.data)
+
+    # --- out of the graph ---
+
+    def item(self, *index: Any) -> float:
+        """One element of data as a plain float: detaches on purpose."""
+        return float(self.data.item(*index))
+
+    def tolist(self) -> Any:
+        """The elements as nodes of no dimensions, in nested lists."""
+        return [part.tolist() for part in self] if self.ndim else self
+
+    def __float__(self) -> float:
+        raise TypeError(
+            f"{self!r} cannot become a plain float: its gradient would be lost without a word. "
+            "To keep the gradient use NumPy's functions (np.exp, not math.exp) and np.stack for arrays of nodes; to "
+            "drop it on purpose use .item() or .data"
+        )
+
+    def __int__(self) -> int:
+        return int(self.__float__())  # raises
+
+    __complex__ = __float__
+
+    def __index__(self) -> int:
+        raise TypeError(f"{self!r} is no index; use int(node.item()), which drops the gradient on purpose")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """An object array of the elements, as nodes of no dimensions: nothing is lost, and np.stack undoes it."""
+        if dtype is not None and np.dtype(dtype) != object:
+            raise TypeError(
+                f"{self!r} cannot become an array of {np.dtype(dtype)}: its gradient would be lost without a word. "
+                "Use .data to drop it on purpose"
+            )
+        array = np.empty(self.shape, dtype=object)
+        for at in np.ndindex(self.shape):
+            array[at] = self[at] if at else self
+        return array
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        return ufunc_on_tensors(ufunc, method, inputs, options)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        ours = FUNCTIONS.get(function)
+        if ours is None:
+            raise TypeError(
+                f"{full_name(function)} cannot be applied to array nodes: there is no rule for it. Write it with those "
+                "that have one (sum, einsum, where, take, cumsum, sort, linalg.solve, ...: autodiff.tensor.FUNCTIONS "
+                "lists them), give it a rule with autodiff.custom_jvp, or take .data to leave the graph"
+            )
+        return ours(*args, **options)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.data.item() if spec and self.size == 1 else self.data, spec) if spec else str(self)
+
+    def __repr__(self) -> str:
+        name = f", name={self.name!r}" if self.name else ""
+        data = np.array2string(self.data, separator=", ", prefix="Tensor(", threshold=20)
+        kind = "" if self.dtype == float else f", dtype={self.dtype}"
+        return f"Tensor({data}{kind}{name})"
+
+    @staticmethod
+    def apply_primitive(row: Primitive, a: Any, b: Any = None) -> Any:
+        """What a row of the table does with these operands, at least one of which is a Tensor."""
+        return elementwise(row, a, b)
+
+    @staticmethod
+    def apply_operation(op: Operation, operands: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
+        """What a structural operation does with these operands, at least one of which is a Tensor."""
+        return apply(op, operands, parameters)
+
+    if TYPE_CHECKING:  # the methods added below and in array_functions.py: t.exp(), t.sum(), ...
+
+        def __getattr__(self, name: str) -> Callable[..., Any]: ...
+
+
+# --- recording ------------------------------------------------------------------------------------------------
+
+
+def node(data: Any, op: Primitive | Operation, operands: tuple[Any, ...], parameters: Mapping[str, Any]) -> Tensor:
+    """The node that an operation made."""
+    made = Tensor.__new__(Tensor)
+    made.data = data if type(data) is np.ndarray else np.asarray(data)
+    made._grad = None
+    made.op = op
+    made.operands = operands
+    made.parameters = parameters
+    made.number = next(_numbers)
+    made._label = value.open_label()
+    return made
+
+
+NONE: Mapping[str, Any] = {}
+
+
+def elementwise(row: Primitive, a: Any, b: Any = None) -> Tensor:
+    """The node row(a) or row(a, b), broadcast; at least one operand is a Tensor, the other may be numbers.
+
+    Raises MixedNodes (a TypeError) for a Value or an array of them, TypeError for what is no real number.
+    """
+    if row.arity == 1:
+        return _record(row, (a,), (a.data,))
+    if type(a) is Tensor and type(b) is Tensor:
+        return _record(row, (a, b), (a.data, b.data))
+    constant = checked_constant(b if type(a) is Tensor else a, row)
+    if row.becomes and type(constant) is not np.ndarray:
+        side = "right" if type(a) is Tensor else "left"
+        special = row.becomes.get((side, constant))
+        if special is not None:
+            return elementwise(special, a if side == "right" else b)
+    if type(a) is Tensor:
+        return _record(row, (a, constant), (a.data, constant))
+    return _record(row, (constant, b), (constant, b.data))
+
+
+def _record(row: Primitive, operands: tuple[Any, ...], arrays: tuple[Any, ...]) -> Tensor:
+    try:
+        data = row.array(*arrays)
+    except FloatingPointError as error:
+        named = " and ".join(repr(x.name) for x in operands if type(x) is Tensor and x.name)
+        raise FloatingPointError(f"{row.name}: {error}" + (f" (node {named})" if named else "")) from None
+    if data.dtype != arrays[0].dtype if len(arrays) == 1 else data.dtype == np.float64:
+        data = _narrowed(data, arrays)
+    return node(data, row, operands, NONE)
+
+
+def _narrowed(data: Any, arrays: Sequence[Any]) -> Any:
+    """data in the precision of the operands: kernels of our own compute in float64."""
+    kind = np.result_type(*(x if isinstance(x, (np.ndarray, np.generic)) else 0.0 for x in arrays))
+    return data if kind == data.dtype or kind.kind != "f" else data.astype(kind)
+
+
+def apply(op: Operation, operands: Sequence[Any], parameters: Mapping[str, Any]) -> Tensor:
+    """The node of a structural operation; operands that are no Tensors are constants."""
+    operands = tuple(x if type(x) is Tensor else checked_constant(x, op) for x in operands)
+    try:
+        data = op.forward(*(x.data if type(x) is Tensor else x for x in operands), **parameters)
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{op.name}: {error}") from None
+    return node(data, op, operands, parameters)
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """a @ b, where one of them at least is a Tensor."""
+    for x in (a, b):
+        if type(x) is not Tensor and not isinstance(x, (np.ndarray, list, tuple, Value)):
+            return NotImplemented
+    return apply(operations.matmul, (a, b), NONE)
+
+
+def real_array(array: Any) -> np.ndarray[Any, Any]:
+    """array as an array of floats, in its own precision; TypeError if it holds anything but real numbers."""
+    if isinstance(array, (Tensor, Value)):
+        raise TypeError(f"Tensor takes numbers, got the node {array!r}; use .data, or stop_gradient(node)")
+    try:
+        plain = np.asarray(array)
+    except ValueError:
+        raise TypeError(
+            "Tensor takes an array of real numbers, got nested lists whose lengths differ"
+        ) from None
+    if plain.dtype.kind == "f":
+        return plain
+    if plain.dtype.kind in "iub":
+        return plain.astype(float)
+    hint = ""
+    if plain.dtype == object and any(isinstance(x, (Value, Tensor)) for x in plain.flat):
+        hint = "; its elements are nodes: np.stack puts Tensors together, autodiff.scalars keeps Values"
+    elif plain.dtype.kind == "c":
+        hint = "; a graph holds real numbers only: make nodes of its .real and .imag"
+    raise TypeError(f"Tensor takes an array of real numbers, got {type(array).__name__} of {plain.dtype}{hint}")
+
+
+def checked_constant(x: Any, op: Primitive | Operation) -> Any:
+    """x as a float or a plain array of real numbers, an operand beside a Tensor."""
+    if type(x) is float:
+        return x
+    if type(x) is not np.ndarray:
+        if isinstance(x, np.generic):
+            x = np.asarray(x)
+        elif isinstance(x, REAL):
+            return float(x)
+        elif isinstance(x, Value):
+            raise_mixed(op.name)
+        elif isinstance(x, (list, tuple)):
+            x = np.asarray(x)
+        elif not isinstance(x, np.ndarray):
+            raise TypeError(f"{op.name} takes arrays of real numbers and nodes, got {type(x).__name__} {x!r}")
+    kind = x.dtype.kind
+    if kind == "f" or (kind in "iub" and op in KEEP_INTEGERS):
+        return x
+    if kind in "iub":
+        return x.astype(float)
+    if kind == "O":
+        elements = list(x.flat)
+        if any(isinstance(element, Value) for element in elements):
+            raise_mixed(op.name)
+        if any(type(element) is Tensor for element in elements):
+            return restacked(x)
+    hint = "; a graph holds real numbers only" if kind == "c" else ""
+    raise TypeError(f"{op.name} takes real numbers, got an array of {x.dtype}{hint}")
+
+
+ON_MIXED: list[Callable[[], None]] = []  # called before MixedNodes is raised; a transform may start again instead
+
+
+def raise_mixed(operation: str) -> NoReturn:
+    """MixedNodes, saying what to do."""
+    for tell in ON_MIXED:
+        tell()
+    raise MixedNodes(
+        f"{operation} of a Tensor and a Value: an array node and a scalar node do not mix in one graph. Make both "
+        "Tensors (Tensor(3.0) has no dimensions), or both Values (autodiff.scalars(array))"
+    )
+
+
+def restacked(array: Any) -> Any:
+    """The Tensor whose elements are those of an object array: Tensors of no dimensions, and numbers."""
+    parts = [x if type(x) is Tensor else Tensor(x) for x in array.flat]
+    if not parts:
+        return Tensor(np.zeros(array.shape))
+    if any(part.ndim for part in parts):
+        raise TypeError("an object array of array nodes is restacked where its elements have no dimensions")
+    flat = apply(operations.concatenate, [part.reshape(1) for part in parts], {"axis": 0})
+    return flat.reshape(array.shape)
+
+
+def checked_key(key: Any, a: Tensor) -> Any:
+    """An index into a, as NumPy takes it; lists become arrays, so that the backward pass need not."""
+
+    def one(k: Any) -> Any:
+        if type(k) is Tensor or isinstance(k, Value):
+            raise TypeError(
+                f"a node is no index: {k!r} changes without jumps and an index cannot; use .data.astype(int) to drop "
+                "its gradient on purpose"
+            )
+        return np.asarray(k, dtype=None if len(k) else int) if isinstance(k, (list, range)) else k
+
+    return tuple(one(k) for k in key) if type(key) is tuple else one(key)
+
+
+def _operator(row: Primitive, a: Any, b: Any) -> Any:
+    """elementwise(row, a, b); NotImplemented where Python should ask the other operand."""
+    other = b if type(a) is Tensor else a
+    if type(other) is Tensor or isinstance(other, (float, int, np.ndarray, np.generic, Value, numbers.Real, list, tuple)):
+        return elementwise(row, a, b)
+    if other is None or isinstance(other, (str, bytes, complex, dict)):
+        raise TypeError(f"{row.name} takes arrays of real numbers and nodes, got {type(other).__name__} {other!r}")
+    return NotImplemented
+
+
+def _compare(comparison: np.ufunc, a: Tensor, b: Any) -> Any:
+    if isinstance(b, Value):
+        raise_mixed(comparison.__name__)
+    if b is None or isinstance(b, (str, bytes)):
+        return NotImplemented
+    return comparison(a.data, b.data if type(b) is Tensor else b)
+
+
+def plain(x: Any) -> Any:
+    """x with its nodes replaced by their data, in lists and tuples too."""
+    if type(x) is Tensor:
+        return x.data
+    return type(x)(map(plain, x)) if type(x) in (list, tuple) else x
+
+
+def full_name(function: Any) -> str:
+    """np.linalg.inv and the like."""
+    module = str(getattr(function, "__module__", "numpy")).replace("numpy", "np", 1)
+    return f"{module}.{getattr(function, '__name__', function)}"
+
+
+# --- NumPy's universal functions ------------------------------------------------------------------------------
+
+
+def ufunc_on_tensors(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """What NumPy's universal function does where one of its inputs is a Tensor.
+
+    Raises TypeError, naming the function, where there is no rule for it or its result would lose the gradient.
+    """
+    options = dict(options)
+    out = options.pop("out", None)
+    if out is not None and all(target is None for target in out):
+        out = None
+    if out is not None and ufunc in BY_DATA and method == "__call__":
+        return ufunc(*map(plain, inputs), out=out, **options)
+    if out is not None:
+        raise TypeError(
+            f"np.{ufunc.__name__} into an existing array would drop the gradient; give it no out=, write "
+            "x = x + node instead of x += node, and start sums from 0.0"
+        )
+    options.pop("casting", None), options.pop("subok", None), options.pop("order", None)
+    dtype = options.pop("dtype", None)
+    where = options.pop("where", True)
+    if method == "__call__" and where is True:
+        result = _called(ufunc, inputs)
+    elif method == "__call__":
+        raise TypeError(
+            f"np.{ufunc.__name__} with where= would leave holes in the result; use np.where(condition, x, y)"
+        )
+    elif method in ("reduce", "accumulate") and ufunc in REDUCTIONS[method]:
+        if where is not True:
+            options["where"] = where
+        options = {"axis": 0, **options}
+        result = REDUCTIONS[method][ufunc](*inputs, **options)
+    elif method == "outer":
+        a, b = (x if type(x) is Tensor else np.asarray(x) for x in inputs)
+        result = ufunc(a.reshape(a.shape + (1,) * b.ndim), b)
+    else:
+        raise TypeError(f"np.{ufunc.__name__}.{method} cannot be applied to array nodes: there is no rule for it")
+    return result.astype(dtype) if dtype is not None and type(result) is Tensor else result
+
+
+def _called(ufunc: np.ufunc, inputs: Sequence[Any]) -> Any:
+    row = UFUNCS.get(ufunc)
+    if row is not None:
+        return elementwise(row, *inputs)
+    if ufunc in BY_DATA:
+        for x in inputs:
+            if isinstance(x, Value):
+                raise_mixed(ufunc.__name__)
+        return ufunc(*map(plain, inputs))
+    if ufunc is np.matmul:
+        return matmul(*inputs)
+    if ufunc in (np.positive, np.conjugate):
+        return inputs[0]
+    composite = COMPOSITES.get(ufunc)
+    if composite is not None:
+        return composite(*inputs)
+    if ufunc.__name__ == "clip":
+        return clip(*inputs)
+    raise TypeError(
+        f"np.{ufunc.__name__} cannot be applied to array nodes: the table has no row for it. Write it with "
+        f"{', '.join(sorted({known.__name__ for known in (*UFUNCS, *COMPOSITES)}))}; or make a row with "
+        "autodiff.primitive; or take .data to leave the graph"
+    )
+
+
+# method -> universal function -> what it does on Tensors; filled by array_functions.py
+REDUCTIONS: dict[str, dict[np.ufunc, Callable[..., Any]]] = {"reduce": {}, "accumulate": {}}
+
+
+# --- the order of a graph --------------------------------------------------------------------------------------
+
+
+def order(*outputs: Tensor, since: int = 0) -> list[Tensor]:
+    """Every ancestor of the outputs and they themselves, each after all of its children: by falling numbers.
+
+    since: leave out nodes with smaller numbers, which were made earlier.
+    """
+    found = dict.fromkeys(outputs)
+    pending = list(found)
+    for each in pending:
+        for operand in each.operands:
+            if type(operand) is Tensor and operand not in found and operand.number >= since:
+                found[operand] = None
+                pending.append(operand)
+    pending.sort(key=lambda each: each.number, reverse=True)
+    return pending
+
+
+# --- methods --------------------------------------------------------------------------------------------------
+
+
+def _add_method(row: Primitive) -> None:
+    """Every row of one operand is also a method: t.exp(), t.relu()."""
+
+    def method(self: Tensor) -> Tensor:
+        return elementwise(row, self)
+
+    if row.arity == 1 and not hasattr(Tensor, row.name):
+        method.__name__ = row.name
+        method.__qualname__ = f"Tensor.{row.name}"
+        method.__doc__ = f"{row.name}(self), element by element: y = {row.formula}"
+        setattr(Tensor, row.name, method)
+
+
+for _row in TABLE.values():
+    _add_method(_row)
+ON_NEW_ROW.append(_add_method)
