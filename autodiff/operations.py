@@ -15,6 +15,7 @@ Notation in the rules: g is the adjoint of y, t a tangent, a, b the operands.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -88,7 +89,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     axes = (*range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1))
     if axes:
         g = np.add.reduce(g, axis=axes, keepdims=True)
-    return g.reshape(shape)
+    return g if g.shape == shape else g.reshape(shape)
 
 
 def expanded(g: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
@@ -191,8 +192,17 @@ where = Operation(  # what was not chosen receives exactly 0: nothing is multipl
 # axis is None or a tuple of axes from 0
 
 
+def repeated(g: Any, shape: tuple[int, ...]) -> Any:
+    """np.broadcast_to; small arrays are written out, which takes less time than the view."""
+    if type(g) is np.ndarray and math.prod(shape) <= 4096:
+        array = np.empty(shape, g.dtype)
+        array[...] = g
+        return array
+    return np.broadcast_to(g, shape)
+
+
 def _sum_pull(g: Any, y: Any, a: Any, axis: Any, keepdims: bool) -> Any:
-    return np.broadcast_to(expanded(g, a.shape, axis, keepdims), a.shape)
+    return repeated(g if axis is None and g.ndim == 0 else expanded(g, a.shape, axis, keepdims), a.shape)
 
 
 sum_ = Operation(

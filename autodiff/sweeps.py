@@ -31,8 +31,8 @@ class Patch:
 
 
 def pulled(
-    nodes: Sequence[Any],
-    seeds: Mapping[Any, Any],
+    nodes: list[Any],
+    seeds: dict[Any, Any],
     inputs: Collection[Any] | None = None,
     recording: bool = False,
     keep: bool = False,
@@ -40,19 +40,35 @@ def pulled(
     """{node: its adjoint} from the adjoints of the outputs: the reverse sweep.
 
     nodes: all that leads to the outputs, each after all of its children. inputs: only what leads to them is
-    computed, and the sweep ends there; None for all. keep: adjoints in between are returned too, not freed on the
-    way. recording: rules are applied to the nodes, not to their data, so that the adjoints are nodes themselves.
+    computed, and the sweep ends there; None for all. keep: adjoints in between are returned too. recording: rules
+    are applied to the nodes, not to their data, so that the adjoints are nodes themselves.
+
+    Without keep, nodes and seeds are used up: where nobody else holds the graph, its memory is free for the sweep
+    as soon as it is not needed any more.
     """
     stops = dict.fromkeys(inputs or ())
     needed = None if inputs is None else dependent(nodes, stops)
     adjoints = dict(seeds)
+    if not keep:
+        seeds.clear()
     owned: set[Any] = set()  # whose adjoint is an array that nobody else holds, and may be added to in place
-    for node in nodes:
+    nodes = nodes[::-1] if keep else nodes
+    if not keep:
+        nodes.reverse()
+    while nodes:
+        node = nodes.pop()
+        if node in stops or (needed is not None and node not in needed):
+            if node not in stops:
+                adjoints.pop(node, None)
+            continue
         upstream = adjoints.get(node)
-        if upstream is None or node in stops or (needed is not None and node not in needed):
+        if upstream is None:
             continue
         if not keep and node.op is not None:
             del adjoints[node]
+            owned.discard(node)
+        if needed is not None:
+            del needed[node]
         for parent, contribution in node.pull(upstream, needed, recording):
             present = adjoints.get(parent)
             if type(contribution) is Patch:

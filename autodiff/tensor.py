@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import itertools
 import numbers
+import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -69,11 +71,12 @@ class Tensor:
     array([[18., 36.]])
     """
 
-    __slots__ = ("__weakref__", "_grad", "_label", "data", "number", "op", "operands", "parameters")
+    __slots__ = ("__weakref__", "_grad", "_label", "data", "number", "op", "operands", "parameters", "parents")
 
     data: np.ndarray[Any, Any]
     op: Primitive | Operation | None  # None for a leaf
     operands: tuple[Any, ...]  # Tensors and constants, in order
+    parents: tuple[Tensor, ...]  # the operands that are nodes, in order; `x * x` has the parent x twice
     parameters: Mapping[str, Any]  # of a structural operation: axis, shape, ...
 
     def __init_subclass__(cls) -> None:
@@ -82,9 +85,9 @@ class Tensor:
     def __init__(self, array: Any, name: str | None = None) -> None:
         self.data = real_array(array)
         self._grad: Any = None
-        self.op, self.operands, self.parameters = None, (), {}
+        self.op, self.operands, self.parents, self.parameters = None, (), (), NONE
         self.number = next(_numbers)
-        self._label = value.open_label()
+        self._label = value.unnamed
         if name is not None:
             self.name = name
 
@@ -124,11 +127,6 @@ class Tensor:
         """Whether a backward pass has reached the node."""
         return self._grad is not None
 
-    @property
-    def parents(self) -> tuple[Tensor, ...]:
-        """The operands that are nodes, in order; `x * x` has the parent x twice."""
-        return tuple(operand for operand in self.operands if type(operand) is Tensor)
-
     def pull(
         self, upstream: Any, needed: Collection[Tensor] | None = None, recording: bool = False
     ) -> list[tuple[Tensor, Any]]:
@@ -138,25 +136,31 @@ class Tensor:
         """
         op, operands = self.op, self.operands
         y: Any = self if recording else self.data
-        given = operands if recording else tuple(x.data if type(x) is Tensor else x for x in operands)
-        found = []
+        given = operands if recording else [x.data if type(x) is Tensor else x for x in operands]
+        found: list[tuple[Tensor, Any]] = []
+        elementwise = type(op) is Primitive
         try:
             for position, parent in enumerate(operands):
                 if type(parent) is not Tensor or (needed is not None and parent not in needed):
                     continue
-                if type(op) is Primitive:
-                    local = (op.db if position else op.da)(y, *given)
-                    contribution = upstream if type(local) is float and local == 1.0 else upstream * local
-                    if contribution.shape != parent.data.shape:
-                        contribution = unbroadcast(contribution, parent.data.shape)
+                like = parent.data
+                if elementwise:
+                    local = (op.db if position else op.da)(y, *given)  # type: ignore[union-attr]
+                    if type(local) is float and local == 1.0:
+                        contribution = upstream
+                    elif type(local) is np.ndarray and getrefcount(local) == 2 and is_alike(local, upstream):
+                        contribution = np.multiply(upstream, local, out=local)  # nobody else has the local derivative
+                    else:
+                        contribution = upstream * local
+                    if contribution.shape != like.shape:
+                        contribution = unbroadcast(contribution, like.shape)
                 elif op is operations.index and not recording and type(upstream) is not Tensor:
-                    patch = Patch(self.parameters["key"], upstream, parent.data.shape, operations.add_at)
-                    found.append((parent, patch))
+                    found.append((parent, Patch(self.parameters["key"], upstream, like.shape, operations.add_at)))
                     continue
                 else:
                     contribution = op.pull(position, upstream, y, given, self.parameters)  # type: ignore[union-attr]
-                if contribution.dtype != parent.data.dtype:
-                    contribution = contribution.astype(parent.data.dtype)
+                if contribution.dtype is not like.dtype and contribution.dtype != like.dtype:
+                    contribution = contribution.astype(like.dtype)
                 found.append((parent, contribution))
         except FloatingPointError as error:
             raise FloatingPointError(f"the derivative of {self._described()}: {error}") from None
@@ -412,7 +416,12 @@ class Tensor:
         raise TypeError(f"{self!r} is no index; use int(node.item()), which drops the gradient on purpose")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """An object array of the elements, as nodes of no dimensions: nothing is lost, and np.stack undoes it."""
+        """An object array of the elements, as nodes of no dimensions: nothing is lost, and np.stack undoes it.
+
+        To integers and bools it goes by data: that changes by jumps only, and its derivative is 0.
+        """
+        if dtype is not None and np.dtype(dtype).kind in "iub":
+            return self.data.astype(dtype)
         if dtype is not None and np.dtype(dtype) != object:
             raise TypeError(
                 f"{self!r} cannot become an array of {np.dtype(dtype)}: its gradient would be lost without a word. "
@@ -463,16 +472,23 @@ class Tensor:
 # --- recording ------------------------------------------------------------------------------------------------
 
 
-def node(data: Any, op: Primitive | Operation, operands: tuple[Any, ...], parameters: Mapping[str, Any]) -> Tensor:
+def node(
+    data: Any,
+    op: Primitive | Operation,
+    operands: tuple[Any, ...],
+    parents: tuple[Tensor, ...],
+    parameters: Mapping[str, Any],
+) -> Tensor:
     """The node that an operation made."""
     made = Tensor.__new__(Tensor)
     made.data = data if type(data) is np.ndarray else np.asarray(data)
     made._grad = None
     made.op = op
     made.operands = operands
+    made.parents = parents
     made.parameters = parameters
     made.number = next(_numbers)
-    made._label = value.open_label()
+    made._label = value.unnamed
     return made
 
 
@@ -484,46 +500,52 @@ def elementwise(row: Primitive, a: Any, b: Any = None) -> Tensor:
 
     Raises MixedNodes (a TypeError) for a Value or an array of them, TypeError for what is no real number.
     """
-    if row.arity == 1:
-        return _record(row, (a,), (a.data,))
-    if type(a) is Tensor and type(b) is Tensor:
-        return _record(row, (a, b), (a.data, b.data))
-    constant = checked_constant(b if type(a) is Tensor else a, row)
-    if row.becomes and type(constant) is not np.ndarray:
-        side = "right" if type(a) is Tensor else "left"
-        special = row.becomes.get((side, constant))
-        if special is not None:
-            return elementwise(special, a if side == "right" else b)
-    if type(a) is Tensor:
-        return _record(row, (a, constant), (a.data, constant))
-    return _record(row, (constant, b), (constant, b.data))
-
-
-def _record(row: Primitive, operands: tuple[Any, ...], arrays: tuple[Any, ...]) -> Tensor:
     try:
-        data = row.array(*arrays)
+        if row.arity == 1:
+            data = row.array(a.data)
+            if data.dtype != a.data.dtype:
+                data = data.astype(a.data.dtype)  # kernels of our own compute in float64
+            return node(data, row, (a,), (a,), NONE)
+        if type(a) is Tensor and type(b) is Tensor:
+            return node(_narrowed(row, row.array(a.data, b.data), a.data, b.data), row, (a, b), (a, b), NONE)
+        on_the_left = type(a) is Tensor
+        constant = checked_constant(b if on_the_left else a, row)
+        if row.becomes and type(constant) is float:
+            special = row.becomes.get(("right" if on_the_left else "left", constant))
+            if special is not None:
+                return elementwise(special, a if on_the_left else b)
+        if type(constant) is Tensor:
+            return elementwise(row, a, constant) if on_the_left else elementwise(row, constant, b)
+        if on_the_left:
+            return node(_narrowed(row, row.array(a.data, constant), a.data, constant), row, (a, constant), (a,), NONE)
+        return node(_narrowed(row, row.array(constant, b.data), constant, b.data), row, (constant, b), (b,), NONE)
     except FloatingPointError as error:
-        named = " and ".join(repr(x.name) for x in operands if type(x) is Tensor and x.name)
+        named = " and ".join(repr(x.name) for x in (a, b) if type(x) is Tensor and x.name)
         raise FloatingPointError(f"{row.name}: {error}" + (f" (node {named})" if named else "")) from None
-    if data.dtype != arrays[0].dtype if len(arrays) == 1 else data.dtype == np.float64:
-        data = _narrowed(data, arrays)
-    return node(data, row, operands, NONE)
 
 
-def _narrowed(data: Any, arrays: Sequence[Any]) -> Any:
+def _narrowed(row: Primitive, data: Any, *operands: Any) -> Any:
     """data in the precision of the operands: kernels of our own compute in float64."""
-    kind = np.result_type(*(x if isinstance(x, (np.ndarray, np.generic)) else 0.0 for x in arrays))
+    if type(row.array) is np.ufunc:
+        return data
+    kind = np.result_type(*(x if isinstance(x, np.ndarray) else 0.0 for x in operands))
     return data if kind == data.dtype or kind.kind != "f" else data.astype(kind)
 
 
 def apply(op: Operation, operands: Sequence[Any], parameters: Mapping[str, Any]) -> Tensor:
     """The node of a structural operation; operands that are no Tensors are constants."""
-    operands = tuple(x if type(x) is Tensor else checked_constant(x, op) for x in operands)
+    operands = tuple([x if type(x) is Tensor else checked_constant(x, op) for x in operands])
+    parents = tuple([x for x in operands if type(x) is Tensor])
     try:
-        data = op.forward(*(x.data if type(x) is Tensor else x for x in operands), **parameters)
+        data = op.forward(*[x.data if type(x) is Tensor else x for x in operands], **parameters)
     except FloatingPointError as error:
         raise FloatingPointError(f"{op.name}: {error}") from None
-    return node(data, op, operands, parameters)
+    return node(data, op, operands, parents, parameters)
+
+
+def is_alike(a: Any, b: Any) -> bool:
+    """Whether two arrays have the same shape and precision."""
+    return type(b) is np.ndarray and a.shape == b.shape and a.dtype == b.dtype
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -663,6 +685,8 @@ def ufunc_on_tensors(ufunc: np.ufunc, method: str, inputs: Sequence[Any], option
 
     Raises TypeError, naming the function, where there is no rule for it or its result would lose the gradient.
     """
+    if not options and method == "__call__":
+        return _called(ufunc, inputs)
     options = dict(options)
     out = options.pop("out", None)
     if out is not None and all(target is None for target in out):
@@ -736,11 +760,11 @@ def order(*outputs: Tensor, since: int = 0) -> list[Tensor]:
     found = dict.fromkeys(outputs)
     pending = list(found)
     for each in pending:
-        for operand in each.operands:
-            if type(operand) is Tensor and operand not in found and operand.number >= since:
-                found[operand] = None
-                pending.append(operand)
-    pending.sort(key=lambda each: each.number, reverse=True)
+        for parent in each.parents:
+            if parent not in found and parent.number >= since:
+                found[parent] = None
+                pending.append(parent)
+    pending.sort(key=operator.attrgetter("number"), reverse=True)
     return pending
 
 

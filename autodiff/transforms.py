@@ -15,7 +15,6 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -62,40 +61,45 @@ class Run:
 
     def __init__(self, f: Function, transform: str, args: Sequence[Any], argnums: Sequence[int], options: Any) -> None:
         self.where = f"{transform} of {getattr(f, '__name__', type(f).__name__)}"
-        self.numbers: list[Any] = []  # the leaves of the chosen arguments, as they came
-        self.places: list[str] = []
-        self.structures: list[Any] = []
-        for position in argnums:
-            leaves, structure = trees.flatten(args[position])
-            self.places += trees.places(structure, f"argument {position}")
-            self.structures.append(structure)
-            self.numbers += leaves
-        kinds = [self._kind(x, place) for x, place in zip(self.numbers, self.places, strict=True)]
-        self.from_nodes = any(kind in ("Value", "Tensor", "Values") for kind in kinds)
+        self.argnums = argnums
+        # the leaves of the chosen arguments, as they came
+        self.numbers, self.structure = trees.flatten([args[position] for position in argnums])
+        kinds = [self._kind(x, i) for i, x in enumerate(self.numbers)]
+        self.from_nodes = "Value" in kinds or "Tensor" in kinds or "Values" in kinds
         floats = "float" in kinds and "array" not in kinds and "Tensor" not in kinds
         scalar = floats and not any(run.floats_are_tensors for run in _active.runs)
         self.may_start_again = scalar and not self.from_nodes
         self.floats_are_tensors = not scalar and ("array" in kinds or "Tensor" in kinds or "float" in kinds)
-        with _under_way(self):
+        _active.runs.append(self)
+        try:
             try:
-                result = self._called(f, args, argnums, options, kinds)
+                result = self._called(f, args, options, kinds)
             except _StartAgain as again:
                 if again.run is not self:
                     raise
                 self.may_start_again, self.floats_are_tensors = False, True
-                result = self._called(f, args, argnums, options, kinds)
+                result = self._called(f, args, options, kinds)
+        finally:
+            _active.runs.pop()
         self.may_start_again = False
         self.result = result
         self.recording = self.from_nodes or (bool(_active.runs) and self._reaches_outside())
 
-    def _called(self, f: Function, args: Sequence[Any], argnums: Sequence[int], options: Any, kinds: list[str]) -> Any:
+    def _called(self, f: Function, args: Sequence[Any], options: Any, kinds: list[str]) -> Any:
         self.inputs = [self._lifted(x, kind) for x, kind in zip(self.numbers, kinds, strict=True)]
-        given, rest = list(args), iter(self.inputs)
-        for position, structure in zip(argnums, self.structures, strict=True):
-            given[position] = trees.unflatten(structure, [next(rest) for _ in trees.places(structure, "")])
+        given = list(args)
+        for position, lifted in zip(self.argnums, trees.unflatten(self.structure, self.inputs), strict=True):
+            given[position] = lifted
         return f(*given, **options)
 
-    def _kind(self, x: Any, place: str) -> str:
+    def place(self, i: int) -> str:
+        """How to write the i-th leaf down: argument 0['W'][1]."""
+        parts = [trees.places(one, f"argument {n}") for n, one in zip(self.argnums, self.structure[1], strict=True)]
+        return [place for part in parts for place in part][i]
+
+    def _kind(self, x: Any, i: int) -> str:
+        if type(x) is np.ndarray and x.dtype.kind == "f":
+            return "array"
         if isinstance(x, Value):
             return "Value"
         if type(x) is Tensor:
@@ -108,7 +112,7 @@ class Run:
             return "array"
         kind = f"an array of {x.dtype}" if isinstance(x, (np.ndarray, np.generic)) else f"{type(x).__name__} {x!r:.40}"
         raise TypeError(
-            f"{self.where}: {place} is {kind}; derivatives are taken by real numbers, arrays of them, nodes, and "
+            f"{self.where}: {self.place(i)} is {kind}; derivatives are taken by real numbers, arrays of them, nodes, and "
             "lists, tuples and dicts of these. Name the arguments to differentiate by with argnums"
         )
 
@@ -149,11 +153,11 @@ class Run:
 
     # --- the sweeps ---
 
-    def pulled(self, seeds: Sequence[tuple[Any, Any]]) -> list[Any]:
-        """The adjoints of the inputs, from [(output, its adjoint)]."""
+    def pulled(self, seeds: list[tuple[Any, Any]]) -> list[Any]:
+        """The adjoints of the inputs, from [(output, its adjoint)], which is used up."""
         by_kind: dict[type, dict[Any, Any]] = {Value: {}, Tensor: {}}
-        for output, adjoint in seeds:
-            for node, part in _elements(output, adjoint):
+        while seeds:
+            for node, part in _elements(*seeds.pop()):
                 present = by_kind[type(node)].get(node)
                 by_kind[type(node)][node] = part if present is None else present + part
         adjoints: dict[Any, Any] = {}
@@ -161,6 +165,7 @@ class Run:
             inputs = [node for x in self.inputs for node in _nodes(x) if type(node) is kind]
             if wanted and inputs:
                 nodes = _order(kind, wanted, inputs)
+                node = None  # the sweep alone holds the graph now
                 adjoints |= sweeps.pulled(nodes, wanted, inputs, self.recording)
         return [
             self._derivative(x, came, adjoints) for x, came in zip(self.inputs, self.numbers, strict=True)
@@ -218,15 +223,6 @@ class Run:
         if isinstance(came, np.ndarray):
             return adjoint if type(adjoint) is Tensor else np.asarray(adjoint)
         return _plain(adjoint)
-
-
-@contextmanager
-def _under_way(run: Run) -> Iterator[None]:
-    _active.runs.append(run)
-    try:
-        yield
-    finally:
-        _active.runs.pop()
 
 
 def _is_real(x: Any) -> bool:
@@ -299,10 +295,7 @@ def _checked(f: Any, transform: str) -> None:
 
 def _by_argument(run: Run, argnums: Any, derivatives: Sequence[Any]) -> Any:
     """Derivatives of all leaves as the trees of the chosen arguments: one, or a tuple for a tuple of argnums."""
-    rest = iter(derivatives)
-    found = []
-    for structure in run.structures:
-        found.append(trees.unflatten(structure, [next(rest) for _ in trees.places(structure, "")]))
+    found = trees.unflatten(run.structure, derivatives)
     return tuple(found) if isinstance(argnums, (tuple, list)) else found[0]
 
 
@@ -349,9 +342,12 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
                 f"{run.where}: f returned {what}, and a gradient is that of one number; reduce it with np.sum or "
                 "np.mean, or use jacobian, elementwise_grad or vjp"
             )
-        found = run.pulled([(leaves[0], _ones(leaves[0]))])
-        y = run.given_back(leaves[0])
-        return (y, run_aux(run, aux)) if has_aux else y, _by_argument(run, argnums, found)
+        output = leaves[0]
+        y, aux = run.given_back(output), run_aux(run, aux)
+        seeds = [(output, _ones(output))]
+        run.result = result = output = leaves = None  # type: ignore[assignment] # the sweep alone holds the graph now
+        found = run.pulled(seeds)
+        return (y, aux) if has_aux else y, _by_argument(run, argnums, found)
 
     return transformed
 
@@ -449,9 +445,8 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
         raise TypeError(f"jvp takes one tangent per primal, got {len(tangents)} for {len(primals)}")
     run = Run(f, "jvp", tuple(primals), range(len(primals)), {})
     given: list[Any] = []
-    rest = iter(run.inputs)
-    for i, (structure, tangent) in enumerate(zip(run.structures, tangents, strict=True)):
-        own = [next(rest) for _ in trees.places(structure, "")]
+    for i, (structure, tangent) in enumerate(zip(run.structure[1], tangents, strict=True)):
+        own = run.inputs[len(given) :][: trees.count(structure)]
         given += _fitted(tangent, own, structure, f"{run.where}: the tangent", f"argument {i}")
     leaves, structure = run.outputs(run.result)
     moved = run.pushed(given, leaves)

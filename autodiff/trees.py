@@ -56,6 +56,14 @@ def _same_kind(kind: Any, found: dict[Any, Any]) -> Any:
         return found
 
 
+def count(structure: Any) -> int:
+    """The number of leaves of a structure."""
+    if structure is LEAF or structure is NOTHING:
+        return int(structure is LEAF)
+    parts = structure[1]
+    return sum(map(count, parts.values() if isinstance(parts, dict) else parts))
+
+
 def same_structure(a: Any, b: Any) -> bool:
     """Whether two structures have the same nesting, lengths and keys; a list may stand for a tuple."""
     if a is LEAF or a is NOTHING or b is LEAF or b is NOTHING:

@@ -57,12 +57,7 @@ class Label(NamedTuple):
     scope: tuple[str, ...]
 
 
-_unnamed: Label | None = None  # the label of nodes made now; all unnamed nodes of one scope share it
-
-
-def open_label() -> Label | None:
-    """The label of an unnamed node made now: None, or the scope that is open."""
-    return _unnamed
+unnamed: Label | None = None  # the label of nodes made now; all unnamed nodes of one scope share it
 
 
 @contextmanager
@@ -74,13 +69,13 @@ def scope(name: str) -> Iterator[None]:
     >>> h.scope
     ('layer 1',)
     """
-    global _unnamed
-    outer = _unnamed
-    _unnamed = Label(None, (outer.scope if outer else ()) + (checked_name(name),))
+    global unnamed
+    outer = unnamed
+    unnamed = Label(None, (outer.scope if outer else ()) + (checked_name(name),))
     try:
         yield
     finally:
-        _unnamed = outer
+        unnamed = outer
 
 
 class Value:
@@ -117,7 +112,7 @@ class Value:
         self.op = _op
         self.a = _a
         self.b = _b
-        self.label = _unnamed
+        self.label = unnamed
         self.uses = 0
         if _op is None:
             if type(data) is not float:
