@@ -16,9 +16,11 @@ df/dx = 6.00987
   sum                                                           6.00987
 """
 
-from autodiff import array_functions as array_functions  # so that NumPy's functions know array nodes
+from autodiff import array_compositions as array_compositions  # so that NumPy's functions know array nodes
 from autodiff import copies as copies  # so that pickle and copy know nodes
+from autodiff import linear_algebra as linear_algebra  # so that numpy.linalg knows them
 from autodiff.check import check_grad, check_primitive
+from autodiff.custom import custom_jvp, custom_vjp
 from autodiff.explain import (
     Path,
     Receipt,
@@ -139,6 +141,8 @@ __all__ = [
     "cos",
     "cosh",
     "count_paths",
+    "custom_jvp",
+    "custom_vjp",
     "div",
     "elementwise_grad",
     "elu",

@@ -1,14 +1,16 @@
 """What NumPy's functions do on Tensors: a name for each, an operation with rules for few.
 
 Three ways lead to a rule. A function is an operation of operations.py (sum, matmul, concatenate, ...); or it is
-written with those (mean, var, stack, tensordot, ...); or it only rearranges elements (roll, tile, pad, ...), and
-then NumPy itself, run on the elements' numbers, says where each comes from.
+written with those (mean, var, stack, tensordot, ...; array_compositions.py has more of them); or it only rearranges
+elements (roll, tile, pad, ...), and then NumPy itself, run on the elements' numbers, says where each comes from.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -16,25 +18,17 @@ import numpy as np
 
 from autodiff import operations
 from autodiff.operations import axes_of
-from autodiff.primitives import (
-    TABLE,
-    absolute,
-    clip,
-    maximum,
-    minimum,
-    power,
-    rint,
-    sinc,
-    sqrt,
-    square,
-)
+from autodiff.primitives import TABLE, clip, maximum, minimum, rint, sinc, sqrt, square
 from autodiff.tensor import (
     FUNCTIONS,
+    PRODUCTS,
     REDUCTIONS,
     Tensor,
     apply,
+    float_dtype,
     full_name,
     plain,
+    plain_array,
     restacked,
 )
 from autodiff.value import Value
@@ -46,7 +40,7 @@ def node(x: Any) -> Any:
     """x as something with the methods of an array: Tensors stay, object arrays and lists of them are stacked."""
     if type(x) is Tensor:
         return x
-    array = np.asarray(x)
+    array = plain_array(x, "a function of array nodes") if isinstance(x, np.ndarray) else np.asarray(x)
     if array.dtype == object and any(type(element) is Tensor for element in array.flat):
         return restacked(array)
     return array
@@ -56,9 +50,13 @@ def on(*functions: Any) -> Callable[[Function], Function]:
     """Registers what these NumPy functions do on Tensors; out= is refused for all of them."""
 
     def register(ours: Function) -> Function:
+        kinds = inspect.signature(ours).parameters
+        by_keyword = "out" not in kinds or kinds["out"].kind is inspect.Parameter.KEYWORD_ONLY
+        place = math.inf if by_keyword else list(kinds).index("out")
+
         @functools.wraps(ours)
         def checked(*args: Any, **options: Any) -> Any:
-            if options.pop("out", None) is not None:
+            if options.pop("out", None) is not None or (len(args) > place and args[int(place)] is not None):
                 raise TypeError(
                     f"{full_name(functions[0])} into an existing array would drop the gradient; give it no out="
                 )
@@ -77,9 +75,10 @@ for _function in (
     np.shape, np.ndim, np.size, np.argmax, np.argmin, np.argsort, np.argwhere, np.nonzero, np.flatnonzero,
     np.count_nonzero, np.any, np.all, np.isclose, np.allclose, np.array_equal, np.array_equiv, np.searchsorted,
     np.digitize, np.lexsort, np.argpartition, np.isposinf, np.isneginf, np.isreal, np.iscomplex, np.isrealobj,
-    np.iscomplexobj, np.result_type, np.can_cast, np.zeros_like, np.ones_like, np.empty_like, np.full_like,
+    np.iscomplexobj, np.result_type, np.can_cast, np.min_scalar_type, np.zeros_like, np.ones_like, np.empty_like,
     np.array_repr, np.array_str, np.array2string, np.shares_memory, np.may_share_memory, np.common_type,
-    np.nanargmax, np.nanargmin, np.isin, np.linalg.matrix_rank,
+    np.nanargmax, np.nanargmin, np.isin, np.angle, np.linalg.matrix_rank, np.diag_indices_from, np.tril_indices_from,
+    np.triu_indices_from, np.einsum_path,
 ):  # fmt: skip
 
     def _by_data(*args: Any, _function: Any = _function, **options: Any) -> Any:
@@ -101,35 +100,71 @@ def gather(x: Tensor, source: Any) -> Tensor:
     return flat[source - 1]
 
 
-def _rearranges(function: Any, position: int = 0) -> None:
+def numbered(x: Any, first: int = 1) -> Any:
+    """An array of x's shape with the numbers first, first + 1, ... in C order."""
+    return np.arange(first, first + x.size).reshape(x.shape)
+
+
+def _rearranges(function: Any, argument: str) -> None:
+    signature = inspect.signature(function)
+
     def ours(*args: Any, **options: Any) -> Any:
-        x = node(args[position])
-        numbers = np.arange(1, x.size + 1).reshape(x.shape)
-        found = function(*args[:position], numbers, *args[position + 1 :], **options)
+        given = signature.bind(*args, **options)
+        x = node(given.arguments.pop(argument))
+        for name, other in given.arguments.items():
+            if type(other) is Tensor or (isinstance(other, (list, tuple)) and any(type(k) is Tensor for k in other)):
+                raise TypeError(
+                    f"{full_name(function)}: {name} says where elements go and takes integers, which change by jumps; "
+                    "it got a node. Use .data.astype(int) to drop its gradient on purpose"
+                )
+        given.arguments[argument] = numbered(x)
+        found = function(*given.args, **given.kwargs)
         if isinstance(found, (list, tuple)):
             return type(found)([gather(x, source) for source in found])
         return gather(x, found)
 
+    ours.__signature__ = signature  # type: ignore[attr-defined]
     on(function)(ours)
 
 
-for _function in (
-    np.fliplr, np.flipud, np.rot90, np.roll, np.tile, np.repeat, np.diag, np.diagflat, np.diagonal, np.tril, np.triu,
-    np.resize, np.take, np.delete, np.array_split, np.split, np.hsplit, np.vsplit, np.dsplit, np.take_along_axis,
-    np.linalg.diagonal,
-):  # fmt: skip
-    _rearranges(_function)
-for _function in (np.compress, np.extract):
-    _rearranges(_function, position=1)
+for _argument, _functions in {
+    "a": (np.roll, np.repeat, np.diagonal, np.resize, np.take),
+    "m": (np.fliplr, np.flipud, np.rot90, np.tril, np.triu),
+    "v": (np.diag, np.diagflat),
+    "A": (np.tile,),
+    "x": (np.linalg.diagonal,),
+    "arr": (np.delete, np.take_along_axis, np.extract),
+    "ary": (np.array_split, np.split, np.hsplit, np.vsplit, np.dsplit),
+}.items():
+    for _function in _functions:
+        _rearranges(_function, _argument)
+
+
+@on(np.compress)
+def _compress(condition: Any, a: Any, axis: Any = None, out: Any = None) -> Any:
+    x = node(a)
+    return gather(x, np.compress(plain(condition), numbered(x), axis))
+
+
+@on(np.insert)
+def _insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
+    x, new = node(arr), node(values)
+    source = np.insert(numbered(x, 0), obj, numbered(new, x.size), axis)
+    return np.concatenate([x.reshape(-1), new.reshape(-1).astype(x.dtype if type(x) is Tensor else new.dtype)])[source]
 
 
 @on(np.pad)
 def _pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> Any:
     x = node(array)
-    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap") or options.get("reflect_type", "even") != "even":
+    if (
+        mode not in ("constant", "edge", "reflect", "symmetric", "wrap")
+        or options.get("reflect_type", "even") != "even"
+    ):
         raise TypeError(f"np.pad with mode {mode!r} cannot be applied to array nodes: there is no rule for it")
     constants = options.pop("constant_values", 0)
-    source = np.pad(np.arange(1, x.size + 1).reshape(x.shape), pad_width, mode, **options)
+    if type(constants) is Tensor:
+        raise TypeError("np.pad takes numbers as constant_values, not nodes; use np.concatenate")
+    source = np.pad(numbered(x), pad_width, mode, **options)
     result = gather(x, source)
     if mode == "constant" and np.any(constants):
         result = result + np.pad(np.zeros(x.shape, x.dtype), pad_width, mode, constant_values=constants)
@@ -151,17 +186,26 @@ def _reshape(a: Any, shape: Any = None, order: str = "C", *, newshape: Any = Non
     x = node(a)
     shape = newshape if shape is None else shape
     shape = tuple(shape) if isinstance(shape, Iterable) else (shape,)
-    if order == "F":
-        return x.T.reshape(shape[::-1]).T
+    if order == "F" or (order == "A" and _data(x).flags.fnc):
+        return _transpose(_reshape(_transpose(x), shape[::-1]))
     if order not in ("C", "A"):
-        raise TypeError(f"np.reshape of an array node takes order 'C' or 'F', got {order!r}")
-    shape = np.empty(x.shape, dtype=bool).reshape(shape).shape if -1 in shape else shape
+        raise ValueError(f"np.reshape takes order 'C', 'F' or 'A', got {order!r}")
+    if any(n < 0 for n in shape):
+        shape = np.broadcast_to(False, x.shape).reshape(shape).shape
     return apply(operations.reshape, (x,), {"shape": shape})
+
+
+def _data(x: Any) -> Any:
+    return x.data if type(x) is Tensor else x
 
 
 @on(np.ravel)
 def _ravel(a: Any, order: str = "C") -> Any:
-    return _reshape(a, (-1,) if np.size(a) else (0,), order="C" if order in ("K", "A") else order)
+    x = node(a)
+    if order == "K":  # as the elements lie in memory
+        strides = _data(x).strides
+        x, order = _transpose(x, sorted(range(x.ndim), key=lambda i: -abs(strides[i]))), "C"
+    return _reshape(x, (x.size,), order)
 
 
 @on(np.transpose, np.permute_dims)
@@ -173,28 +217,18 @@ def _transpose(a: Any, axes: Any = None) -> Any:
     return apply(operations.transpose, (x,), {"axes": axes})
 
 
-@on(np.swapaxes)
-def _swapaxes(a: Any, axis1: int, axis2: int) -> Any:
-    x = node(a)
-    return _transpose(x, _moved(x, np.swapaxes, axis1, axis2))
+def _moves_axes(function: Any) -> None:
+    def ours(a: Any, *args: Any, **options: Any) -> Any:
+        x = node(a)
+        probe = np.broadcast_to(0, range(x.ndim))  # an array of the shape (0, 1, 2, ...) tells which axis goes where
+        return _transpose(x, function(probe, *args, **options).shape)
+
+    ours.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    on(function)(ours)
 
 
-def _moved(x: Any, function: Any, *args: Any) -> tuple[int, ...]:
-    """Which axis of x is where after function(x, *args), which moves axes only: told by the lengths 0, 1, 2, ..."""
-    probe = np.lib.stride_tricks.as_strided(np.zeros(()), tuple(range(x.ndim)), (0,) * x.ndim)
-    return tuple(function(probe, *args).shape)
-
-
-@on(np.moveaxis)
-def _moveaxis(a: Any, source: Any, destination: Any) -> Any:
-    x = node(a)
-    return _transpose(x, _moved(x, np.moveaxis, source, destination))
-
-
-@on(np.rollaxis)
-def _rollaxis(a: Any, axis: int, start: int = 0) -> Any:
-    x = node(a)
-    return _transpose(x, _moved(x, np.rollaxis, axis, start))
+for _function in (np.swapaxes, np.moveaxis, np.rollaxis):
+    _moves_axes(_function)
 
 
 @on(np.matrix_transpose, np.linalg.matrix_transpose)
@@ -205,19 +239,19 @@ def _matrix_transpose(x: Any, /) -> Any:
 @on(np.squeeze)
 def _squeeze(a: Any, axis: Any = None) -> Any:
     x = node(a)
-    return x.reshape(np.squeeze(np.broadcast_to(np.zeros(()), x.shape), axis).shape)
+    return x.reshape(np.squeeze(np.broadcast_to(0, x.shape), axis).shape)
 
 
 @on(np.expand_dims)
 def _expand_dims(a: Any, axis: Any) -> Any:
     x = node(a)
-    return x.reshape(np.expand_dims(np.broadcast_to(np.zeros(()), x.shape), axis).shape)
+    return x.reshape(np.expand_dims(np.broadcast_to(0, x.shape), axis).shape)
 
 
 def _at_least(function: Any) -> None:
-    def ours(*arrays: Any) -> Any:
-        nodes = [node(x) for x in arrays]
-        found = [x.reshape(function(np.broadcast_to(np.zeros(()), x.shape)).shape) for x in nodes]
+    def ours(*arys: Any) -> Any:
+        nodes = [node(x) for x in arys]
+        found = [x.reshape(function(np.broadcast_to(0, x.shape)).shape) for x in nodes]
         return found[0] if len(found) == 1 else tuple(found)
 
     on(function)(ours)
@@ -234,8 +268,8 @@ def _broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
 
 
 @on(np.broadcast_arrays)
-def _broadcast_arrays(*arrays: Any, subok: bool = False) -> Any:
-    nodes = [node(x) for x in arrays]
+def _broadcast_arrays(*args: Any, subok: bool = False) -> Any:
+    nodes = [node(x) for x in args]
     shape = np.broadcast_shapes(*(x.shape for x in nodes))
     return tuple(np.broadcast_to(x, shape) for x in nodes)
 
@@ -248,38 +282,58 @@ def _meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str =
 
 
 @on(np.concatenate)
-def _concatenate(arrays: Any, axis: int | None = 0, *, dtype: Any = None, casting: Any = None) -> Any:
+def _concatenate(
+    arrays: Any, /, axis: int | None = 0, out: Any = None, *, dtype: Any = None, casting: Any = None
+) -> Any:
     nodes = [node(x) for x in arrays]
     if axis is None:
         nodes, axis = [x.reshape(-1) for x in nodes], 0
     if not nodes or not nodes[0].ndim:
-        raise ValueError("concatenate takes one array at least, of one dimension at least; np.stack puts numbers together")
+        raise ValueError(
+            "concatenate takes one array at least, of one dimension at least; np.stack puts numbers together"
+        )
     axes = axes_of(axis, nodes[0].ndim)
     joined = apply(operations.concatenate, nodes, {"axis": axes[0] if axes else 0})
-    return joined if dtype is None else joined.astype(dtype)
+    return _cast(joined, dtype)
+
+
+def _cast(x: Any, dtype: Any) -> Any:
+    return x if dtype is None else x.astype(float_dtype(dtype))
 
 
 @on(np.stack)
-def _stack(arrays: Any, axis: int = 0, *, dtype: Any = None, casting: Any = None) -> Any:
+def _stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: Any = None) -> Any:
     nodes = [node(x) for x in arrays]
     if len({x.shape for x in nodes}) != 1:
         raise ValueError(f"stack takes arrays of one shape, got {[x.shape for x in nodes]}")
     return np.concatenate([np.expand_dims(x, axis) for x in nodes], axis=axis, dtype=dtype)
 
 
-def _stacks(function: Any, at_least: Any, axis: int | None) -> None:
-    def ours(tup: Any, *, dtype: Any = None, casting: Any = None) -> Any:
-        nodes = [at_least(node(x)) for x in tup]
-        along = axis if axis is not None else (0 if nodes[0].ndim == 1 else 1)
-        return np.concatenate(nodes, axis=along, dtype=dtype)
-
-    on(function)(ours)
+@on(np.vstack)
+def _vstack(tup: Any, *, dtype: Any = None, casting: Any = None) -> Any:
+    return np.concatenate([np.atleast_2d(node(x)) for x in tup], axis=0, dtype=dtype)
 
 
-_stacks(np.vstack, np.atleast_2d, 0)
-_stacks(np.hstack, np.atleast_1d, None)
-_stacks(np.dstack, np.atleast_3d, 2)
-_stacks(np.column_stack, lambda x: x if x.ndim > 1 else x.reshape((-1, 1)), 1)
+@on(np.hstack)
+def _hstack(tup: Any, *, dtype: Any = None, casting: Any = None) -> Any:
+    nodes = [np.atleast_1d(node(x)) for x in tup]
+    return np.concatenate(nodes, axis=0 if nodes and nodes[0].ndim == 1 else 1, dtype=dtype)
+
+
+@on(np.dstack)
+def _dstack(tup: Any) -> Any:
+    return np.concatenate([np.atleast_3d(node(x)) for x in tup], axis=2)
+
+
+@on(np.column_stack)
+def _column_stack(tup: Any) -> Any:
+    nodes = [node(x) for x in tup]
+    return np.concatenate([x if x.ndim > 1 else x.reshape((x.size, 1)) for x in nodes], axis=1)
+
+
+@on(np.unstack)
+def _unstack(x: Any, /, *, axis: int = 0) -> Any:
+    return tuple(np.moveaxis(node(x), axis, 0))
 
 
 @on(np.append)
@@ -289,22 +343,23 @@ def _append(arr: Any, values: Any, axis: int | None = None) -> Any:
 
 @on(np.block)
 def _block(arrays: Any) -> Any:
-    def depth(x: Any) -> int:
-        return 1 + max(map(depth, x)) if isinstance(x, list) else 0
+    levels = _depth(arrays)
+    return _joined(arrays, levels, max(levels, _dimensions(arrays)))
 
-    def ndim(x: Any) -> int:
-        return max(map(ndim, x)) if isinstance(x, list) else node(x).ndim  # type: ignore[no-any-return]
 
-    levels = depth(arrays)
-    total = max(levels, ndim(arrays))
+def _depth(x: Any) -> int:
+    return 1 + max(map(_depth, x)) if isinstance(x, list) else 0
 
-    def joined(x: Any, level: int) -> Any:
-        if isinstance(x, list):
-            return np.concatenate([joined(part, level - 1) for part in x], axis=-level)
-        x = node(x)
-        return x.reshape((1,) * (total - x.ndim) + x.shape)
 
-    return joined(arrays, levels)
+def _dimensions(x: Any) -> int:
+    return max(map(_dimensions, x)) if isinstance(x, list) else int(node(x).ndim)
+
+
+def _joined(x: Any, level: int, ndim: int) -> Any:
+    if isinstance(x, list):
+        return np.concatenate([_joined(part, level - 1, ndim) for part in x], axis=-level)
+    x = node(x)
+    return x.reshape((1,) * (ndim - x.ndim) + x.shape)
 
 
 @on(np.copy)
@@ -312,11 +367,23 @@ def _copy(a: Any, order: str = "K", subok: bool = False) -> Any:
     return TABLE["alias"](a)
 
 
+@on(np.full_like)
+def _full_like(
+    a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *,
+    device: Any = None,
+) -> Any:  # fmt: skip
+    a, filler = _data(a), node(fill_value)
+    if type(filler) is not Tensor:
+        return np.full_like(a, fill_value, dtype, order, subok, shape)
+    dtype = a.dtype if dtype is None else np.dtype(dtype)
+    return np.broadcast_to(filler.astype(float_dtype(dtype)), a.shape if shape is None else shape)
+
+
 @on(np.astype)
 def _astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None, **options: Any) -> Any:
     dtype = np.dtype(dtype)
     if dtype.kind == "f":
-        return x if dtype == x.dtype else apply(operations.astype, (x,), {"dtype": dtype})
+        return x if dtype == x.dtype else apply(operations.astype, (x,), {"dtype": dtype})  # like astype(copy=False)
     if dtype.kind in "iub":  # piecewise constant: the derivative is 0 wherever there is one
         return x.data.astype(dtype)
     raise TypeError(f"an array node becomes an array of floats, or a plain one of integers or bools, not of {dtype}")
@@ -326,7 +393,7 @@ def _astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None, **o
 
 
 def _masked(x: Any, where: Any, filler: float) -> Any:
-    return x if where is True else np.where(where, x, filler)
+    return x if where is True else np.where(np.broadcast_to(plain(where), x.shape), x, filler)
 
 
 def _reduced(operation: Any, x: Any, axis: Any, keepdims: Any) -> Any:
@@ -338,8 +405,7 @@ def _sum(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None,
     where: Any = True,
 ) -> Any:  # fmt: skip
-    x = _masked(node(a), where, 0.0)
-    x = x if dtype is None else x.astype(dtype)
+    x = _cast(_masked(node(a), where, 0.0), dtype)
     total = _reduced(operations.sum_, x, axis, keepdims)
     return total if initial is None else total + initial
 
@@ -347,15 +413,31 @@ def _sum(
 def _count(x: Any, axis: Any, where: Any) -> Any:
     """How many elements a reduction takes together: an int, or an array of the reduced shape (kept dims) by where."""
     if where is not True:
-        return np.sum(np.broadcast_to(where, x.shape), axis=axes_of(axis, x.ndim), keepdims=True)
+        mask = np.broadcast_to(plain(where), x.shape).astype(bool)
+        return np.sum(mask, axis=axes_of(axis, x.ndim), keepdims=True, dtype=x.dtype)
     axes = axes_of(axis, x.ndim)
     return math.prod(x.shape if axes is None else (x.shape[i] for i in axes))
 
 
+def _in_float32(ours: Function) -> Function:
+    """ours, which adds up float16 in float32, as NumPy's means do: sums of many would overflow."""
+
+    @functools.wraps(ours)
+    def computed(a: Any, *args: Any, **options: Any) -> Any:
+        x = node(a)
+        if x.dtype != np.float16 or options.get("dtype") is not None or (len(args) > 1 and args[1] is not None):
+            return ours(x, *args, **options)
+        return ours(x.astype(np.float32), *args, **options).astype(np.float16)
+
+    return computed
+
+
 @on(np.mean)
-def _mean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Any:
-    x = node(a)
-    x = x if dtype is None else x.astype(dtype)
+@_in_float32
+def _mean(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True
+) -> Any:
+    x = _cast(node(a), dtype)
     total = np.sum(x, axis=axis, keepdims=True, where=where)
     return _kept(total / _count(x, axis, where), x, axis, keepdims)
 
@@ -369,23 +451,29 @@ def _kept(y: Any, x: Any, axis: Any, keepdims: Any) -> Any:
 
 
 @on(np.var)
+@_in_float32
 def _var(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *,
     where: Any = True, mean: Any = None, correction: Any = None,
 ) -> Any:  # fmt: skip
-    x = node(a)
-    x = x if dtype is None else x.astype(dtype)
+    x = _cast(node(a), dtype)
     ddof = ddof if correction is None else correction
     middle = np.mean(x, axis=axis, keepdims=True, where=where) if mean is None else mean
     total = np.sum(square(x - middle), axis=axis, keepdims=True, where=where)
-    return _kept(total / np.maximum(_count(x, axis, where) - ddof, 0), x, axis, keepdims)
+    free = np.maximum(_count(x, axis, where) - ddof, 0)
+    return _kept(total / (free if np.ndim(free) else float(free)), x, axis, keepdims)
 
 
 @on(np.std)
-def _std(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, **options: Any) -> Any:
+@_in_float32
+def _std(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *,
+    where: Any = True, mean: Any = None, correction: Any = None,
+) -> Any:  # fmt: skip
     x = node(a)
-    spread = np.var(x, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims, **options)
-    if options.get("where", True) is True and _count(x, axis, True) == 1:
+    given = {"where": where, "mean": mean, "correction": correction}
+    spread = np.var(x, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims, **given)
+    if where is True and mean is None and _count(x, axis, True) == 1:
         return spread  # the deviation of one number is 0, however it moves, and so is its slope; nan where var is
     return sqrt(spread)
 
@@ -395,15 +483,8 @@ def _prod(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None,
     where: Any = True,
 ) -> Any:  # fmt: skip
-    x = _masked(node(a), where, 1.0)
-    x = x if dtype is None else x.astype(dtype)
-    axes = axes_of(axis, x.ndim)
-    axes = tuple(range(x.ndim)) if axes is None else axes
-    rest = tuple(i for i in range(x.ndim) if i not in axes)
-    flat = np.transpose(x, (*axes, *rest)).reshape((math.prod(x.shape[i] for i in axes), *(x.shape[i] for i in rest)))
-    total = apply(operations.prod, (flat,), {"axis": 0, "keepdims": False})
-    if keepdims:
-        total = total.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
+    x = _cast(_masked(node(a), where, 1.0), dtype)
+    total = _reduced(operations.prod, x, axis, keepdims)
     return total if initial is None else total * initial
 
 
@@ -414,10 +495,8 @@ def _extremum(operation: Any, pick: Any, worst: float) -> Function:
         x = node(a)
         if where is not True and initial is None:
             raise ValueError(f"{operation.name} with where= needs initial=, for places where nothing is chosen")
-        empty = not _count(x, axis, True)
-        if empty and initial is not None:
-            shape = np.sum(np.zeros(x.shape), axis=axis, keepdims=bool(keepdims)).shape
-            return Tensor(np.full(shape, initial, x.dtype))
+        if initial is not None and not _count(x, axis, True):
+            return _sum(x, axis, keepdims=keepdims) + initial
         best = _reduced(operation, _masked(x, where, worst), axis, keepdims)
         return best if initial is None else pick(best, initial)
 
@@ -435,10 +514,9 @@ def _ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> An
 
 @on(np.cumsum)
 def _cumsum(a: Any, axis: int | None = None, dtype: Any = None, out: Any = None) -> Any:
-    x = node(a)
-    x = x if dtype is None else x.astype(dtype)
+    x = _cast(node(a), dtype)
     if axis is None:
-        x, axis = x.reshape(-1), 0
+        x, axis = x.reshape((x.size,)), 0
     axes = axes_of(axis, x.ndim)
     return apply(operations.cumsum, (x,), {"axis": axes[0] if axes else 0})
 
@@ -446,37 +524,70 @@ def _cumsum(a: Any, axis: int | None = None, dtype: Any = None, out: Any = None)
 @on(np.cumprod)
 def _cumprod(a: Any, axis: int | None = None, dtype: Any = None, out: Any = None) -> Any:
     # Products over windows of 1, 2, 4, ...: no division, so zeros do no harm to the derivatives.
-    x = node(a)
-    x = x if dtype is None else x.astype(dtype)
+    x = _cast(node(a), dtype)
     if axis is None:
-        x, axis = x.reshape(-1), 0
+        x, axis = x.reshape((x.size,)), 0
     y, step = np.moveaxis(x, axis, 0), 1
     while step < len(y):
         y, step = np.concatenate([y[:step], y[step:] * y[:-step]]), 2 * step
     return np.moveaxis(y, 0, axis)
 
 
-@on(np.average)
-def _average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
-    x = node(a)
-    if weights is None:
-        total = np.mean(x, axis=axis, keepdims=keepdims)
-        return (total, Tensor(np.full(total.shape, float(_count(x, axis, True))))) if returned else total
-    w = node(weights)
-    if w.shape != x.shape:
-        axes = axes_of(axis, x.ndim)
-        if axes is None or w.shape != tuple(x.shape[i] for i in axes):
-            raise ValueError(f"average: weights of shape {w.shape} fit neither the array {x.shape} nor axis {axis}")
-        w = np.transpose(w, tuple(int(i) for i in np.argsort(axes)))
-        w = np.broadcast_to(w.reshape(tuple(n if i in axes else 1 for i, n in enumerate(x.shape))), x.shape)
-    scale = np.sum(w, axis=axis, keepdims=keepdims)
-    total = np.sum(x * w, axis=axis, keepdims=keepdims) / scale
-    return (total, scale) if returned else total
-
-
 @on(np.trace, np.linalg.trace)
 def _trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
     return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
+
+
+@on(np.cumulative_sum)
+def _cumulative_sum(
+    x: Any, /, *, axis: int | None = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+) -> Any:
+    return _cumulative(_cumsum, np.zeros, x, axis, dtype, include_initial)
+
+
+@on(np.cumulative_prod)
+def _cumulative_prod(
+    x: Any, /, *, axis: int | None = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+) -> Any:
+    return _cumulative(_cumprod, np.ones, x, axis, dtype, include_initial)
+
+
+def _cumulative(function: Function, start: Any, a: Any, axis: Any, dtype: Any, include_initial: bool) -> Any:
+    x = node(a)
+    if axis is None:
+        if x.ndim > 1:
+            raise ValueError(f"a cumulative sum or product of {x.ndim} axes needs axis=")
+        axis = 0
+    y = function(x, axis, dtype)
+    if not include_initial:
+        return y
+    shape = list(y.shape)
+    shape[axis] = 1
+    return np.concatenate([start(shape, y.dtype), y], axis=axis)
+
+
+def _nan_extremum(function: Any, worst: float) -> None:
+    def ours(
+        a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
+    ) -> Any:
+        x = node(a)
+        bad = np.isnan(x)
+        if where is not True or initial is not None:
+            mask = ~bad & np.broadcast_to(where, x.shape)
+            return FUNCTIONS[function](
+                x, axis, keepdims=keepdims, initial=worst if initial is None else initial, where=mask
+            )
+        dead = np.all(bad, axis=axis, keepdims=True)
+        if dead.any():
+            warnings.warn("All-NaN slice encountered", RuntimeWarning, stacklevel=4)
+        # A slice of nothing but nan stays as it is: its extremum is nan, and so is the slope.
+        return FUNCTIONS[function](np.where(bad & ~dead, worst, x), axis, keepdims=keepdims)
+
+    on({np.max: np.nanmax, np.min: np.nanmin}[function])(ours)
+
+
+_nan_extremum(np.max, -math.inf)
+_nan_extremum(np.min, math.inf)
 
 
 # --- order --------------------------------------------------------------------------------------------------------
@@ -490,7 +601,7 @@ def _arranged(x: Any, order: Any, axis: int) -> Any:
 def _sort(a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
     x = node(a)
     if axis is None:
-        x, axis = x.reshape(-1), 0
+        x, axis = x.reshape((x.size,)), 0
     return _arranged(x, np.argsort(x.data, axis=axis, kind="stable"), axis)
 
 
@@ -498,23 +609,8 @@ def _sort(a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *,
 def _partition(a: Any, kth: Any, axis: int | None = -1, kind: Any = "introselect", order: Any = None) -> Any:
     x = node(a)
     if axis is None:
-        x, axis = x.reshape(-1), 0
+        x, axis = x.reshape((x.size,)), 0
     return _arranged(x, np.argpartition(x.data, kth, axis=axis), axis)
-
-
-@on(np.median)
-def _median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False) -> Any:
-    x = node(a)
-    axes = axes_of(axis, x.ndim)
-    axes = tuple(range(x.ndim)) if axes is None else axes
-    rest = tuple(i for i in range(x.ndim) if i not in axes)
-    n = math.prod(x.shape[i] for i in axes)
-    flat = np.sort(np.transpose(x, (*axes, *rest)).reshape((n, *(x.shape[i] for i in rest))), axis=0)
-    middle = np.mean(flat[(n - 1) // 2 : n // 2 + 1], axis=0)
-    bad = np.isnan(flat.data).any(axis=0)
-    if bad.any():  # as in NumPy, and nan sorts last
-        middle = np.where(bad, flat[-1], middle)
-    return middle.reshape(tuple(1 if i in axes else k for i, k in enumerate(x.shape))) if keepdims else middle
 
 
 # --- choices ------------------------------------------------------------------------------------------------------
@@ -523,31 +619,41 @@ def _median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = F
 @on(np.where)
 def _where(condition: Any, *choices: Any, x: Any = None, y: Any = None) -> Any:
     condition = np.asarray(plain(condition))
-    if not choices and x is None:
+    if not choices and x is None and y is None:
         return np.where(condition)
-    a, b = choices if len(choices) == 2 else (x, y)
-    a, b = (z if type(z) in (Tensor, float) or isinstance(z, Value) else node(z) for z in (a, b))
+    if len(choices) != 2 and (x is None or y is None):
+        raise ValueError("either both or neither of x and y should be given")
+    a, b = choices or (x, y)
+    # Python's own numbers do not widen float32
+    a, b = (float(z) if type(z) in (int, bool) else z if isinstance(z, (float, Value)) else node(z) for z in (a, b))
     return apply(operations.where, (a, b), {"condition": condition.astype(bool)})
 
 
 @on(np.clip)
-def _clip(a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None, **options: Any) -> Any:
+def _clip(
+    a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None, **options: Any
+) -> Any:
     low, high = (a_min if min is None else min), (a_max if max is None else max)
     return clip(node(a), low, high)
 
 
 @on(np.select)
 def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
+    if len(condlist) != len(choicelist) or not len(condlist):
+        raise ValueError(f"select takes a choice for every condition, got {len(condlist)} and {len(choicelist)}")
+    conditions = [np.asarray(plain(condition)) for condition in condlist]
+    if any(condition.dtype != bool for condition in conditions):
+        raise TypeError("select takes conditions that are arrays of bools")
     result: Any = default
-    for condition, choice in list(zip(condlist, choicelist, strict=True))[::-1]:
-        result = FUNCTIONS[np.where](condition, choice, result)
+    for condition, choice in zip(conditions[::-1], choicelist[::-1], strict=True):
+        result = _where(condition, choice, result)
     return result
 
 
 @on(np.choose)
 def _choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
-    which = plain(a)
-    return np.select([which == i for i in range(len(choices))], [node(choice) for choice in choices])
+    which = np.choose(plain(a), range(len(choices)), mode=mode)  # checked, or brought into range
+    return _select([which == i for i in range(len(choices))], list(choices))
 
 
 @on(np.nan_to_num)
@@ -559,35 +665,22 @@ def _nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, n
     return np.where(np.isposinf(x), high, np.where(np.isneginf(x), low, x))
 
 
-def _skips_nan(ours: Any, function: Any) -> None:
-    def without(a: Any, axis: Any = None, **options: Any) -> Any:
-        return function(node(a), axis=axis, where=~np.isnan(node(a)), **options)
-
-    on(ours)(without)
-
-
-for _function, _plain in ((np.nansum, np.sum), (np.nanmean, np.mean), (np.nanprod, np.prod), (np.nanvar, np.var), (np.nanstd, np.std)):
-    _skips_nan(_function, _plain)
-on(np.nanmax)(lambda a, axis=None, **options: np.max(a, axis=axis, initial=-np.inf, where=~np.isnan(node(a)), **options))
-on(np.nanmin)(lambda a, axis=None, **options: np.min(a, axis=axis, initial=np.inf, where=~np.isnan(node(a)), **options))
-
-
 # --- elementwise functions of NumPy that are no universal functions -------------------------------------------------
 
 
 @on(np.round, np.around)
 def _round(a: Any, decimals: int = 0, out: Any = None) -> Any:
+    a = node(a)
     if not decimals:
         return rint(a)
     scale = 10.0 ** abs(decimals)
     return rint(a * scale) / scale if decimals > 0 else rint(a / scale) * scale
 
 
-on(np.fix)(lambda x, out=None: np.trunc(x))
-on(np.sinc)(lambda x: sinc(x))
+on(np.fix)(lambda x, out=None: np.trunc(node(x)))
+on(np.sinc)(lambda x: sinc(node(x)))
 on(np.real, np.real_if_close)(lambda val, tol=100: node(val))
 on(np.imag)(lambda val: np.zeros(node(val).shape, node(val).dtype))
-on(np.angle)(lambda z, deg=False: np.where(node(z) >= 0, 0.0, 180.0 if deg else math.pi) * (1.0 + 0.0 * node(z)))
 
 
 # --- products -----------------------------------------------------------------------------------------------------
@@ -605,7 +698,8 @@ def _dot(a: Any, b: Any, out: Any = None) -> Any:
 
 @on(np.vdot)
 def _vdot(a: Any, b: Any, /) -> Any:
-    return np.dot(node(a).reshape(-1), node(b).reshape(-1))
+    a, b = node(a), node(b)
+    return np.dot(a.reshape((a.size,)), b.reshape((b.size,)))
 
 
 @on(np.inner)
@@ -616,7 +710,42 @@ def _inner(a: Any, b: Any, /) -> Any:
 
 @on(np.outer, np.linalg.outer)
 def _outer(a: Any, b: Any, out: Any = None) -> Any:
-    return node(a).reshape((-1, 1)) * node(b).reshape((1, -1))
+    a, b = node(a), node(b)
+    return a.reshape((a.size, 1)) * b.reshape((1, b.size))
+
+
+@on(np.linalg.vecdot)
+def _vecdot(x1: Any, x2: Any, /, *, axis: int = -1, **options: Any) -> Any:
+    a, b = (np.moveaxis(node(x), axis, -1) for x in (x1, x2))
+    if options or a.shape[-1] != b.shape[-1]:
+        raise ValueError(
+            f"vecdot takes vectors of one length along one axis, got {a.shape} and {b.shape} {options or ''}"
+        )
+    return np.matmul(a.reshape((*a.shape[:-1], 1, a.shape[-1])), b.reshape((*b.shape, 1)))[..., 0, 0]
+
+
+@on(np.linalg.matmul)
+def _matmul(x1: Any, x2: Any, /, **options: Any) -> Any:
+    if options:
+        raise TypeError(
+            f"matmul of array nodes takes no {' and no '.join(options)}; use np.swapaxes before and after it"
+        )
+    found = apply(operations.matmul, (node(x1), node(x2)), {})
+    return found
+
+
+def _matvec(x1: Any, x2: Any, /) -> Any:
+    return np.matmul(node(x1), np.expand_dims(node(x2), -1))[..., 0]
+
+
+def _vecmat(x1: Any, x2: Any, /) -> Any:
+    return np.matmul(np.expand_dims(node(x1), -2), node(x2))[..., 0, :]
+
+
+PRODUCTS.update({np.matmul: _matmul, np.vecdot: _vecdot})
+for _name, _product in (("matvec", _matvec), ("vecmat", _vecmat)):  # new in NumPy 2.2
+    if hasattr(np, _name):
+        PRODUCTS[getattr(np, _name)] = _product
 
 
 @on(np.tensordot, np.linalg.tensordot)
@@ -664,7 +793,10 @@ def _cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, ax
 
 
 @on(np.einsum)
-def _einsum(*args: Any, optimize: Any = None, dtype: Any = None, order: Any = None, casting: Any = None) -> Any:
+def _einsum(
+    *operands: Any, out: Any = None, optimize: Any = None, dtype: Any = None, order: Any = None, casting: Any = None
+) -> Any:
+    args = operands
     if not isinstance(args[0], str):  # operand, labels, operand, labels, ..., and perhaps the labels of the result
         *pairs, last = (*args, None) if len(args) % 2 == 0 else args
         texts = [
@@ -673,7 +805,7 @@ def _einsum(*args: Any, optimize: Any = None, dtype: Any = None, order: Any = No
         ]
         subscripts = ",".join(texts[: len(pairs) // 2]) + ("->" + texts[-1] if last is not None else "")
         args = (subscripts, *pairs[::2])
-    nodes = [node(x) for x in args[1:]]
+    nodes = [_cast(node(x), dtype) for x in args[1:]]
     labels, out = explicit_labels(args[0], [x.ndim for x in nodes])
     return apply(operations.einsum, nodes, {"labels": labels, "out": out})
 
@@ -690,11 +822,11 @@ def explicit_labels(subscripts: str, ndims: Sequence[int]) -> tuple[tuple[str, .
     if len(terms) != len(ndims):
         raise ValueError(f"einsum {subscripts!r} has {len(terms)} terms for {len(ndims)} operands")
     spare = [letter for letter in operations.LETTERS if letter not in text]
-    hidden = [ndim - len(term.replace("...", "")) if "..." in term else 0 for term, ndim in zip(terms, ndims, strict=True)]
+    hidden = [
+        ndim - len(term.replace("...", "")) if "..." in term else 0 for term, ndim in zip(terms, ndims, strict=True)
+    ]
     letters = "".join(spare[: max(hidden)])  # the last axes of ... are shared
-    full = tuple(
-        term.replace("...", letters[len(letters) - k :]) for term, k in zip(terms, hidden, strict=True)
-    )
+    full = tuple(term.replace("...", letters[len(letters) - k :]) for term, k in zip(terms, hidden, strict=True))
     for term, ndim in zip(full, ndims, strict=True):
         if len(term) != ndim:
             raise ValueError(f"einsum {subscripts!r}: an operand of {ndim} axes has the labels {term!r}")
@@ -706,92 +838,52 @@ def explicit_labels(subscripts: str, ndims: Sequence[int]) -> tuple[tuple[str, .
     return full, out
 
 
-# --- differences and sequences ------------------------------------------------------------------------------------
-
-
-@on(np.diff)
-def _diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
-    x = np.moveaxis(node(a), axis, 0)
-    ends = [None if end is None else np.moveaxis(_end(end, node(a), axis), axis, 0) for end in (prepend, append)]
-    if any(end is not None for end in ends):
-        parts = [part for part in (ends[0], x, ends[1]) if part is not None]
-        x = np.concatenate(parts)
-    for _ in range(n):
-        x = x[1:] - x[:-1]
-    return np.moveaxis(x, 0, axis)
-
-
-def _end(end: Any, x: Any, axis: int) -> Any:
-    end = node(end)
-    if end.ndim:
-        return end
-    shape = list(x.shape)
-    shape[axis] = 1
-    return np.broadcast_to(end, tuple(shape))
-
-
-@on(np.ediff1d)
-def _ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
-    parts = [to_begin, np.diff(node(ary).reshape(-1)), to_end]
-    return np.concatenate([node(part).reshape(-1) for part in parts if part is not None])
-
-
-@on(np.gradient)
-def _gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
-    """NumPy's own, read off its matrix: along an axis it is linear in f, whatever the spacing."""
-    x = node(f)
-    axes = axes_of(axis, x.ndim)
-    axes = tuple(range(x.ndim)) if axes is None else axes
-    if len(varargs) not in (0, 1, len(axes)):
-        raise TypeError(f"np.gradient takes no spacing, one, or one per axis ({len(axes)}), got {len(varargs)}")
-    if any(type(spacing) is Tensor for spacing in varargs):
-        raise TypeError("np.gradient takes numbers as spacing, not nodes")
-    spacings = varargs * len(axes) if len(varargs) == 1 else varargs or (1.0,) * len(axes)
-    found = []
-    for along, spacing in zip(axes, spacings, strict=True):
-        matrix = np.gradient(np.eye(x.shape[along]), spacing, axis=0, edge_order=edge_order)
-        moved = np.tensordot(matrix.astype(x.dtype), x, axes=((1,), (along,)))
-        found.append(np.moveaxis(moved, 0, along))
-    return found[0] if len(found) == 1 else tuple(found)
-
-
-@on(np.linspace)
-def _linspace(
-    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None,
-    axis: int = 0, *, device: Any = None,
-) -> Any:  # fmt: skip
-    start, stop = np.broadcast_arrays(node(start), node(stop))
-    share = np.linspace(0.0, 1.0, num, endpoint).reshape((-1,) + (1,) * start.ndim)
-    line = np.moveaxis(start * (1.0 - share) + stop * share, 0, axis)
-    gaps = num - 1 if endpoint else num
-    return (line, (stop - start) / gaps if gaps else np.nan) if retstep else line
-
-
-@on(np.trapezoid)
-def _trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
-    y = np.moveaxis(node(y), axis, -1)
-    if x is None:
-        step = dx
-    else:
-        x = node(x)
-        step = np.diff(x) if x.ndim == 1 else np.diff(np.moveaxis(x, axis, -1))
-    return np.sum(step * (y[..., 1:] + y[..., :-1]), axis=-1) / 2.0
-
-
-@on(np.polyval)
-def _polyval(p: Any, x: Any) -> Any:
-    y: Any = 0.0
-    for coefficient in node(p):
-        y = y * x + coefficient
-    return y
-
-
 # --- reductions of universal functions, and methods ---------------------------------------------------------------
 
-REDUCTIONS["reduce"].update({np.add: _sum, np.multiply: _prod, np.maximum: _max, np.minimum: _min})
-REDUCTIONS["accumulate"].update({np.add: _cumsum, np.multiply: _cumprod})
-for _ufunc, _reduce in ((np.logical_and, np.all), (np.logical_or, np.any)):
-    REDUCTIONS["reduce"][_ufunc] = _reduce
+_REDUCE = {np.add: _sum, np.multiply: _prod, np.maximum: _max, np.minimum: _min}
+_ACCUMULATE = {np.add: _cumsum, np.multiply: _cumprod}
+
+
+def _reduce(ufunc: np.ufunc, array: Any, axis: Any = 0, keepdims: bool = False, **options: Any) -> Any:
+    x = node(array)
+    if ufunc in _REDUCE:
+        return _REDUCE[ufunc](x, axis=axis, keepdims=keepdims, **options)
+    x = _cast(x, options.pop("dtype", None))
+    y = ufunc.reduce(x.data, axis=axis, keepdims=keepdims)  # checks the arguments, too
+    axes = axes_of(axis, x.ndim)
+    axes = tuple(range(x.ndim)) if axes is None else axes
+    if options or not math.prod(x.shape[i] for i in axes):
+        raise TypeError(
+            f"np.{ufunc.__name__}.reduce of array nodes takes no {' and no '.join(options) or 'empty array'}"
+        )
+    rest = tuple(i for i in range(x.ndim) if i not in axes)
+    rows = _transpose(x, (*axes, *rest)).reshape((-1, *(x.shape[i] for i in rest)))
+    return functools.reduce(ufunc, rows).reshape(y.shape)
+
+
+def _accumulate(ufunc: np.ufunc, array: Any, axis: Any = 0, **options: Any) -> Any:
+    x = node(array)
+    if ufunc in _ACCUMULATE:
+        return _ACCUMULATE[ufunc](x, axis=axis, **options)
+    x = _cast(x, options.pop("dtype", None))
+    rows = [*np.moveaxis(x, axis, 0)]
+    for i in range(1, len(rows)):
+        rows[i] = ufunc(rows[i - 1], rows[i])
+    return np.stack(rows, axis=axis) if rows else x
+
+
+def _reduceat(ufunc: np.ufunc, array: Any, indices: Any, axis: int = 0, **options: Any) -> Any:
+    x = np.moveaxis(_cast(node(array), options.pop("dtype", None)), axis, 0)
+    starts = [int(i) for i in indices]
+    ufunc.reduceat(np.empty(len(x)), starts)  # checks the indices
+    parts = [
+        _reduce(ufunc, x[start:stop]) if stop > start else x[start]
+        for start, stop in zip(starts, [*starts[1:], len(x)], strict=True)
+    ]
+    return np.stack(parts, axis=axis)
+
+
+REDUCTIONS.update(reduce=_reduce, accumulate=_accumulate, reduceat=_reduceat)
 
 
 def _method(name: str, function: Any) -> None:
@@ -808,10 +900,11 @@ def _method(name: str, function: Any) -> None:
 for _function in (
     np.sum, np.mean, np.var, np.std, np.prod, np.max, np.min, np.cumsum, np.cumprod, np.trace, np.dot, np.ravel,
     np.swapaxes, np.squeeze, np.repeat, np.take, np.diagonal, np.round, np.argmax, np.argmin, np.argsort, np.nonzero,
-    np.any, np.all, np.clip, np.searchsorted, np.copy, np.astype, np.ptp,
+    np.any, np.all, np.clip, np.searchsorted, np.copy,
 ):  # fmt: skip
     _method(_function.__name__, _function)
 _method("flatten", np.ravel)
+_method("choose", np.choose)
 _method("conj", np.real)
 _method("conjugate", np.real)
 
@@ -826,12 +919,19 @@ def _transpose_method(self: Tensor, *axes: Any) -> Any:
     return _transpose(self, (axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes) or None)
 
 
-def _sort_method(self: Tensor, *args: Any, **options: Any) -> Any:
-    """Refused: it would sort in place."""
-    raise TypeError("node.sort() would sort in place; use np.sort(node)")
+def _astype_method(
+    self: Tensor, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True
+) -> Any:
+    """In another precision, as a node; to integers and bools by data, as a plain array: their derivative is 0."""
+    return _astype(self, dtype)
+
+
+def _compress_method(self: Tensor, condition: Any, axis: Any = None, out: Any = None) -> Any:
+    """np.compress(condition, self, axis)."""
+    return np.compress(condition, self, axis, out)
 
 
 Tensor.reshape = _reshape_method  # type: ignore[method-assign,assignment]
 Tensor.transpose = _transpose_method  # type: ignore[method-assign,assignment]
-Tensor.sort = _sort_method  # type: ignore[method-assign,assignment]
-_ = (absolute, power)
+Tensor.astype = _astype_method  # type: ignore[method-assign,assignment]
+Tensor.compress = _compress_method  # type: ignore[method-assign,assignment]

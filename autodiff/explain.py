@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from autodiff.graph import Edge, Graph, adjoints, checked_node, tangents
+from autodiff.graph import Edge, Graph, adjoints, checked_value, tangents
 from autodiff.notation import Expression, argument_names, latex_number, local_formula, number_text
 from autodiff.primitives import ATOM
 from autodiff.value import Value, as_number
@@ -133,8 +133,8 @@ def total_derivative(output: Value, wrt: Value, through: Sequence[Value] | Value
     >>> [(term.label, round(term.contribution, 6)) for term in receipt.terms]
     [('x · x', 2.985164), ('x · x', 2.985164), ('tanh(x)', 0.088794)]
     """
-    output = checked_node(output, "total_derivative(output, ...)")
-    wrt = checked_node(wrt, "total_derivative(..., wrt)")
+    output = checked_value(output, "total_derivative(output, ...)")
+    wrt = checked_value(wrt, "total_derivative(..., wrt)")
     graph = Graph(output)
     if wrt not in graph:
         return Receipt(output, wrt, (), (_output_symbol(graph), Expression(wrt.name or "x")))
@@ -153,7 +153,7 @@ def _edge_term(graph: Graph, edge: Edge, adjoint: dict[Value, float]) -> Term:
 
 
 def _terms_through(graph: Graph, wrt: Value, through: Sequence[Value], adjoint: dict[Value, float]) -> tuple[Term, ...]:
-    stops = dict.fromkeys(checked_node(node, "total_derivative(..., through)") for node in through)
+    stops = dict.fromkeys(checked_value(node, "total_derivative(..., through)") for node in through)
     for node in stops:
         if node not in graph:
             raise ValueError(f"through: {node!r} is not below the output {graph.label(graph.output)}")
@@ -206,8 +206,8 @@ def count_paths(output: Value, wrt: Value) -> int:
     >>> count_paths(y, x) == 2**100
     True
     """
-    graph = Graph(checked_node(output, "count_paths(output, ...)"))
-    return _counts(graph, checked_node(wrt, "count_paths(..., wrt)")).get(graph.output, 0)
+    graph = Graph(checked_value(output, "count_paths(output, ...)"))
+    return _counts(graph, checked_value(wrt, "count_paths(..., wrt)")).get(graph.output, 0)
 
 
 def _counts(graph: Graph, wrt: Value) -> dict[Value, int]:
@@ -228,7 +228,7 @@ def paths(output: Value, wrt: Value, limit: int = 10_000) -> list[Path]:
     >>> [path.product for path in paths(x * x + x, x)]
     [1.0, 3.0, 3.0]
     """
-    output, wrt = checked_node(output, "paths(output, ...)"), checked_node(wrt, "paths(..., wrt)")
+    output, wrt = checked_value(output, "paths(output, ...)"), checked_value(wrt, "paths(..., wrt)")
     graph = Graph(output)
     count = _counts(graph, wrt)
     total = count.get(output, 0)
@@ -334,7 +334,7 @@ def total_differential(f: Callable[..., Any], at: Sequence[float], step: Sequenc
     step = [as_number(number, "total_differential(step)") for number in step]
     names = argument_names(f, len(at))
     nodes = [Value(number, name) for number, name in zip(at, names, strict=True)]
-    output = checked_node(f(*nodes), "total_differential: f must return a node; it")
+    output = checked_value(f(*nodes), "total_differential: f must return a node; it")
     adjoint = adjoints(output)
     terms = tuple(
         Differential(name, adjoint.get(node, 0.0), change)

@@ -1,6 +1,7 @@
 """Graph: what lies below an output, as ordered nodes and edges with names, and the adjoints over it.
 
-Everything here reads the graph and changes nothing in it: neither a grad nor a name.
+For scalar nodes (Value) and array nodes (Tensor) alike: on an edge between Values the local derivative is a number,
+between Tensors a linear map. Everything here reads the graph and changes nothing in it: neither a grad nor a name.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from autodiff.notation import Expression, formula, operation
+from autodiff import tensor, value
+from autodiff.notation import Expression, Node, formula, operation
 from autodiff.sweeps import pulled, pushed
-from autodiff.value import NO_GRAD, Value, order
+from autodiff.tensor import Tensor
+from autodiff.value import NO_GRAD, Value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Edge:
     """One use of a parent by a child, with the local derivative d(child)/d(parent) of that use alone."""
 
-    parent: Value
-    child: Value
-    local: float
+    parent: Any  # a Value or a Tensor, and so is the child
+    child: Any
+    local: Any  # a float between Values; a tensor.LinearMap between Tensors: its pull, push and matrix()
     position: int  # which parent of the child it is: x * x has an edge at 0 and one at 1
 
 
@@ -43,18 +46,25 @@ class Graph:
     ['x', 'x · x', 'y']
     >>> [(g.label(e.parent), g.label(e.child), e.local) for e in g.edges]
     [('x', 'x · x', 3.0), ('x', 'x · x', 3.0), ('x · x', 'y', 1.0)]
+
+    >>> X, W = Tensor(np.ones((5, 3)), name="X"), Tensor(np.ones((3, 2)), name="W")
+    >>> for edge in Graph(np.sum(X @ W)).edges:
+    ...     print(edge.local)
+    ∂matmul/∂X (5×3 → 5×2)
+    ∂matmul/∂W (3×2 → 5×2)
+    ∂sum/∂a (5×2 → number)
     """
 
-    def __init__(self, output: Value) -> None:
+    def __init__(self, output: Any) -> None:
         self.output = checked_node(output, "Graph")
-        self.nodes: tuple[Value, ...] = tuple(reversed(order(self.output)))
+        self.nodes: tuple[Any, ...] = tuple(reversed(order(self.output)))
         self.edges: tuple[Edge, ...] = tuple(
             Edge(parent, node, local, position)
             for node in self.nodes
             for position, (parent, local) in enumerate(node.edges())
         )
         self._members = dict.fromkeys(self.nodes)
-        self._symbols: dict[Value, Expression] | None = None
+        self._symbols: dict[Any, Expression] | None = None
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -63,14 +73,14 @@ class Graph:
         return f"Graph({self.label(self.output)}: {len(self.nodes)} nodes, {len(self.edges)} edges)"
 
     def __contains__(self, node: object) -> bool:
-        return isinstance(node, Value) and node in self._members  # a dict asks for identity first, not for data
+        return isinstance(node, Node) and node in self._members  # a dict asks for identity first, not for data
 
     @property
-    def leaves(self) -> tuple[Value, ...]:
+    def leaves(self) -> tuple[Any, ...]:
         """The nodes nothing was computed for: inputs and parameters, in order."""
         return tuple(node for node in self.nodes if node.op is None)
 
-    def named(self, name: str) -> Value:
+    def named(self, name: str) -> Any:
         """The node of that name; KeyError, saying which names there are, if none or several have it."""
         found = [node for node in self.nodes if node.name == name]
         if len(found) != 1:
@@ -78,21 +88,21 @@ class Graph:
             raise KeyError(f"{len(found)} nodes are named {name!r}; names in this graph: {names}")
         return found[0]
 
-    def scopes(self) -> dict[tuple[str, ...], list[Value]]:
+    def scopes(self) -> dict[tuple[str, ...], list[Any]]:
         """{scope: its nodes, in order}: () for nodes made outside of any; nested scopes have keys of their own."""
-        members: dict[tuple[str, ...], list[Value]] = {}
+        members: dict[tuple[str, ...], list[Any]] = {}
         for node in self.nodes:
             members.setdefault(node.scope, []).append(node)
         return members
 
-    def children(self) -> dict[Value, list[Edge]]:
+    def children(self) -> dict[Any, list[Edge]]:
         """{node: the edges to its children, in order}; an empty list at the output."""
-        children: dict[Value, list[Edge]] = {node: [] for node in self.nodes}
+        children: dict[Any, list[Edge]] = {node: [] for node in self.nodes}
         for edge in self.edges:
             children[edge.parent].append(edge)
         return children
 
-    def symbol(self, node: Value) -> Expression:
+    def symbol(self, node: Any) -> Expression:
         """How formulas call a node: by its name, by its formula in names if that is short, or v and its number.
 
         Two nodes without a name never have the same symbol, nor that of a named one.
@@ -102,7 +112,7 @@ class Graph:
             symbols = self._symbols = self._all_symbols()
         return symbols[node]
 
-    def _all_symbols(self) -> dict[Value, Expression]:
+    def _all_symbols(self) -> dict[Any, Expression]:
         names = {node.name for node in self.nodes if node.name}
         letter = "v" if not any(re.fullmatch(r"v\d+", name) for name in names) else "node"
         symbols, holders = {}, dict.fromkeys(names, 2)
@@ -120,17 +130,17 @@ class Graph:
                 symbols[node] = Expression(f"{letter}{number}")
         return symbols
 
-    def label(self, node: Value) -> str:
+    def label(self, node: Any) -> str:
         """`symbol` as plain text."""
         return str(self.symbol(node))
 
-    def operation(self, node: Value) -> str | None:
+    def operation(self, node: Any) -> str | None:
         """How the operation that made a node is called, with its constant: "tanh", "+", "^3"; None for a leaf."""
         return operation(node)
 
-    def has_grad(self, node: Value) -> bool:
+    def has_grad(self, node: Any) -> bool:
         """Whether a backward pass has reached the node; before that its grad of 0 means nothing."""
-        return node.grad is not NO_GRAD
+        return node.has_grad if type(node) is Tensor else node.grad is not NO_GRAD
 
     def to_dot(self) -> str:
         """The graph in Graphviz's language: value, grad, and the local derivative on every edge."""
@@ -154,35 +164,91 @@ class Graph:
 MAX_LABEL = 24  # characters; a longer formula does not fit its box in a picture
 
 
-def adjoints(output: Value) -> dict[Value, float]:
+def order(*outputs: Any) -> list[Any]:
+    """[output, ..., leaves]: every ancestor of the outputs once, each after all of its children; nodes of one kind."""
+    return tensor.order(*outputs) if type(outputs[0]) is Tensor else value.order(*outputs)
+
+
+def adjoints(output: Any) -> dict[Any, Any]:
     """{node: d(output)/d(node)} for every node below output, output first; touches no grad.
+
+    Floats for Values; for Tensors arrays, each of the shape of its node. Raises ValueError for an output that holds
+    more than one number.
 
     >>> x = Value(3.0)
     >>> adjoints(x * x)[x]
     6.0
+    >>> X = Tensor([1.0, 2.0])
+    >>> adjoints(np.sum(X * X))[X]
+    array([2., 4.])
     """
+    output = checked_node(output, "adjoints")
+    if output.size != 1:
+        raise ValueError(
+            f"adjoints are those of one number, and the output has the shape {output.shape}; take np.sum(output) or "
+            "one of its elements, or autodiff.vjp for an upstream of your own"
+        )
     nodes = order(output)
-    found = pulled(nodes, {output: 1.0}, keep=True)
-    return {node: found[node] for node in nodes}
+    if isinstance(output, Value):
+        found = pulled(nodes, {output: 1.0}, keep=True)
+        return {node: found[node] for node in nodes}
+    found = pulled(nodes, {output: np.ones(output.shape, output.dtype)}, keep=True)
+    return {node: np.asarray(found[node]) if node in found else np.zeros(node.shape, node.dtype) for node in nodes}
 
 
-def tangents(output: Value, seed: Value, stops: Iterable[Value] = ()) -> dict[Value, float]:
+def tangents(output: Any, seed: Any, stops: Iterable[Any] = (), direction: Any = None) -> dict[Any, Any]:
     """{node: d(node)/d(seed)} for every node from seed to output, along paths that end at the first of `stops`.
 
-    Forward mode over the same edges: what a stop receives is kept there and handed no further.
+    Forward mode over the same edges: what a stop receives is kept there and handed no further. direction: the
+    tangent of the seed, 1 where none is given; a Tensor of more than one number needs one, of its shape.
+
+    >>> X = Tensor([1.0, 2.0])
+    >>> y = np.sum(X * X)
+    >>> tangents(y, X, direction=np.array([0.0, 1.0]))[y]
+    array(4.)
     """
-    return pushed(order(output), {seed: 1.0}, dict.fromkeys(stops))  # a dict finds nodes by identity
+    output, seed = checked_node(output, "tangents(output, ...)"), checked_node(seed, "tangents(..., seed)")
+    if direction is None:
+        if seed.size != 1:
+            raise ValueError(
+                f"tangents from a node of shape {seed.shape} need a direction=, an array of that shape: which way it "
+                "moves"
+            )
+        direction = 1.0
+    elif np.shape(direction) != seed.shape:
+        raise ValueError(f"tangents: the direction has the shape {seed.shape} of its node, got {np.shape(direction)}")
+    if type(output) is not type(seed):  # no path leads from one kind to the other
+        return {seed: direction}
+    nodes, ends = order(output), dict.fromkeys(stops)  # a dict finds nodes by identity
+    if isinstance(seed, Value):
+        return pushed(nodes, {seed: float(direction)}, ends)
+    start = np.broadcast_to(np.asarray(direction, seed.dtype), seed.shape)
+    return {node: np.asarray(tangent) for node, tangent in pushed(nodes, {seed: start}, ends).items()}
 
 
-def checked_node(node: Any, where: str) -> Value:
-    """node, or the one element of an array, if it is a Value; TypeError, saying what came and what to do, if not."""
+def checked_node(node: Any, where: str) -> Any:
+    """node, or the one element of an array of nodes, if it is a node; TypeError, saying what to do, if not."""
     if isinstance(node, np.ndarray) and node.dtype == object and node.size == 1:
         node = node.item()
-    if isinstance(node, Value):
+    if isinstance(node, Node):
         return node
     hint = ""
     if isinstance(node, (float, int)):
         hint = "; a plain number remembers nothing: was it computed with .item() or .data?"
+    elif isinstance(node, np.ndarray) and node.dtype != object:
+        hint = f" of shape {node.shape}; a plain array remembers nothing: was it computed with .data?"
     elif hasattr(node, "shape"):
         hint = f" of shape {node.shape}; take one of its elements, or their sum"
-    raise TypeError(f"{where} takes a node (Value), got {type(node).__name__}{hint}")
+    raise TypeError(f"{where} takes a node (Value or Tensor), got {type(node).__name__}{hint}")
+
+
+def checked_value(node: Any, where: str) -> Value:
+    """node, if it is a scalar one; TypeError, saying what there is for arrays, if it is an array node or none."""
+    node = checked_node(node, where)
+    if isinstance(node, Value):
+        return node
+    raise TypeError(
+        f"{where} takes a scalar node (Value), got a Tensor of shape {node.shape}. For array nodes there are "
+        "Graph(output) with its edges' linear maps, adjoints(output), first_nonfinite(f, ...) and why_zero(output, "
+        "node); or run the same code on autodiff.scalars(array), where every number is a node of its own"
+    )

@@ -24,6 +24,10 @@ import numpy as np
 Rule = Callable[..., Any]
 
 
+class NoForwardRule(TypeError):
+    """Forward mode met an operation that has a reverse rule only."""
+
+
 class Operation:
     """A structural operation with its rules.
 
@@ -33,6 +37,7 @@ class Operation:
     """
 
     __slots__ = ("forward", "linear", "name", "pulls", "pushes")
+    at_once = False  # whether pull_all gives the contributions to all operands, as a rule of the user's does
 
     def __init__(
         self,
@@ -58,9 +63,7 @@ class Operation:
     def push(self, tangents: Sequence[Any], y: Any, operands: Sequence[Any], parameters: dict[str, Any]) -> Any:
         """The tangent of y: one tangent per operand, None where it is zero."""
         if self.linear == "all":
-            filled = [
-                np.zeros(np.shape(operand)) if t is None else t for t, operand in zip(tangents, operands, strict=True)
-            ]
+            filled = [np.zeros_like(x) if t is None else t for t, x in zip(tangents, operands, strict=True)]
             return self.forward(*filled, **parameters)
         total = None
         for position, t in enumerate(tangents):
@@ -85,6 +88,8 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """
     if g.shape == shape:
         return g
+    if type(g) is np.ndarray and g.ndim == 2 and len(g) > 64 and shape in ((1, g.shape[1]), (g.shape[1],)):
+        return np.ones(len(g), g.dtype).dot(g).reshape(shape)  # a bias of a batch; NumPy's sum takes 5 times as long
     extra = g.ndim - len(shape)
     axes = (*range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1))
     if axes:
@@ -129,43 +134,46 @@ astype = Operation(
 )
 
 
-def is_basic(key: Any) -> bool:
-    """Whether an index picks every element at most once: integers, slices, None and ... only."""
-    return all(
-        isinstance(k, (int, np.integer, slice)) or k is None or k is Ellipsis
-        for k in (key if type(key) is tuple else (key,))
-    ) and not any(isinstance(k, (bool, np.bool_)) for k in (key if type(key) is tuple else (key,)))
+def picks_once(key: Any) -> bool:
+    """Whether an index cannot pick an element twice: integers, slices, None, ... and masks."""
+    if isinstance(key, np.ndarray):
+        return bool(key.dtype == bool)
+    parts = key if type(key) is tuple else (key,)
+    return all(part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice)) for part in parts)
 
 
 def add_at(array: Any, key: Any, g: Any) -> None:
     """array[key] += g in place, where an element that key picks twice receives both."""
-    if is_basic(key) or (isinstance(key, np.ndarray) and key.dtype == bool):
+    if picks_once(key):
         array[key] += g
     else:
         np.add.at(array, key, g)
 
 
-def _scatter(a: Any, key: Any, shape: tuple[int, ...]) -> Any:
+def _scattered(a: Any, key: Any, shape: tuple[int, ...]) -> Any:
     array = np.zeros(shape, dtype=a.dtype)
     add_at(array, key, a)
     return array
 
 
+def scattered(a: Any, key: Any, shape: tuple[int, ...]) -> Any:
+    """Zeros of this shape with a added at [key]; an array or a node."""
+    record = getattr(type(a), "apply_operation", None)
+    return _scattered(a, key, shape) if record is None else record(scatter, (a,), {"key": key, "shape": shape})
+
+
 index = Operation(
     "index",
     lambda a, key: a[key],
-    [lambda g, y, a, key: np_scatter(g, key, a.shape)],
+    [lambda g, y, a, key: scattered(g, key, a.shape)],
     linear="each",
 )
 scatter = Operation(  # zeros with a added where key points: the transpose of an index
-    "scatter", _scatter, [lambda g, y, a, key, shape: g[key]], linear="each"
+    "scatter",
+    _scattered,
+    [lambda g, y, a, key, shape: g[key]],
+    pushes=[lambda t, y, a, key, shape: scattered(t, key, shape)],  # t may be a node, and _scattered takes arrays
 )
-
-
-def np_scatter(a: Any, key: Any, shape: tuple[int, ...]) -> Any:
-    """Zeros of this shape with a added at [key]; an array or a node."""
-    record = getattr(type(a), "apply_operation", None)
-    return _scatter(a, key, shape) if record is None else record(scatter, (a,), {"key": key, "shape": shape})
 
 
 def _concatenate_pull(position: int, g: Any, y: Any, *arrays: Any, axis: int) -> Any:
@@ -194,7 +202,7 @@ where = Operation(  # what was not chosen receives exactly 0: nothing is multipl
 
 def repeated(g: Any, shape: tuple[int, ...]) -> Any:
     """np.broadcast_to; small arrays are written out, which takes less time than the view."""
-    if type(g) is np.ndarray and math.prod(shape) <= 4096:
+    if isinstance(g, (np.ndarray, np.generic)) and math.prod(shape) <= 4096:
         array = np.empty(shape, g.dtype)
         array[...] = g
         return array
@@ -233,7 +241,9 @@ def _extremum(name: str, ufunc: np.ufunc) -> Operation:
         lambda a, axis, keepdims: ufunc.reduce(a, axis=axis, keepdims=keepdims),
         [lambda g, y, a, axis, keepdims: expanded(g, a.shape, axis, keepdims) * shares(y, a, axis, keepdims)],
         pushes=[
-            lambda t, y, a, axis, keepdims: np.add.reduce(t * shares(y, a, axis, keepdims), axis=axis, keepdims=keepdims)
+            lambda t, y, a, axis, keepdims: np.add.reduce(
+                t * shares(y, a, axis, keepdims), axis=axis, keepdims=keepdims
+            )
         ],
     )
 
@@ -241,37 +251,34 @@ def _extremum(name: str, ufunc: np.ufunc) -> Operation:
 max_, min_ = _extremum("max", np.maximum), _extremum("min", np.minimum)
 
 
-def products_of_others(a: Any, axis: int) -> Any:
-    """For every element of a, the product of all others along the axis; no division, so zeros do no harm.
+def products_of_others(a: Any, axis: Any) -> Any:
+    """For every element of a, the product of all others along the axes; no division, so zeros do no harm.
 
     Up a tree of products, and down again: what stands beside a node is multiplied to what came from above.
     """
-
-    def part(x: Any, which: slice) -> Any:
-        return x[(slice(None),) * axis + (which,)]
-
-    levels = [a]
-    while levels[-1].shape[axis] > 1:
+    axes = tuple(range(a.ndim)) if axis is None else axis
+    order = (*axes, *(i for i in range(a.ndim) if i not in axes))  # the axes of the product first, and as one
+    first = a.transpose(order)
+    levels = [first.reshape((math.prod(first.shape[: len(axes)]), *first.shape[len(axes) :]))]
+    while len(levels[-1]) > 1:
         level = levels[-1]
-        n = level.shape[axis]
-        pairs = part(level, slice(0, n - n % 2, 2)) * part(level, slice(1, n, 2))
-        levels.append(np.concatenate([pairs, part(level, slice(n - 1, n))], axis=axis) if n % 2 else pairs)
+        n = len(level)
+        pairs = level[0 : n - n % 2 : 2] * level[1:n:2]
+        levels.append(np.concatenate([pairs, level[n - 1 :]]) if n % 2 else pairs)
     others = np.ones(levels[-1].shape, dtype=a.dtype)
     for level in levels[-2::-1]:
-        n = level.shape[axis]
-        above = part(others, slice(0, n // 2))
-        even, odd = above * part(level, slice(1, n, 2)), above * part(level, slice(0, n - n % 2, 2))
-        shape = (*even.shape[: axis + 1], 1, *even.shape[axis + 1 :])
-        woven = np.concatenate([even.reshape(shape), odd.reshape(shape)], axis=axis + 1)
-        woven = woven.reshape((*level.shape[:axis], n - n % 2, *level.shape[axis + 1 :]))
-        others = np.concatenate([woven, part(others, slice(n // 2, n))], axis=axis) if n % 2 else woven
-    return others
+        n = len(level)
+        above = others[: n // 2]
+        woven = np.stack([above * level[1:n:2], above * level[0 : n - n % 2 : 2]], axis=1)
+        woven = woven.reshape((n - n % 2, *level.shape[1:]))
+        others = np.concatenate([woven, others[n // 2 :]]) if n % 2 else woven
+    return others.reshape(first.shape).transpose(tuple(np.argsort(order).tolist()))
 
 
-prod = Operation(  # along one axis
+prod = Operation(
     "prod",
     lambda a, axis, keepdims: np.multiply.reduce(a, axis=axis, keepdims=keepdims),
-    [lambda g, y, a, axis, keepdims: expanded(g, a.shape, (axis,), keepdims) * products_of_others(a, axis)],
+    [lambda g, y, a, axis, keepdims: expanded(g, a.shape, axis, keepdims) * products_of_others(a, axis)],
     pushes=[
         lambda t, y, a, axis, keepdims: np.add.reduce(t * products_of_others(a, axis), axis=axis, keepdims=keepdims)
     ],
@@ -300,6 +307,9 @@ def _matmul_pull_b(g: Any, y: Any, a: Any, b: Any) -> Any:
 
 
 matmul = Operation("matmul", np.matmul, [_matmul_pull_a, _matmul_pull_b], linear="each")
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def _einsum_pull(position: int, g: Any, y: Any, *operands: Any, labels: tuple[str, ...], out: str) -> Any:
@@ -332,7 +342,6 @@ def _einsum_pull(position: int, g: Any, y: Any, *operands: Any, labels: tuple[st
     return unbroadcast(found, shape)
 
 
-LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 einsum = Operation(
     "einsum",
     lambda *operands, labels, out: np.einsum(",".join(labels) + "->" + out, *operands, optimize=len(operands) > 1),

@@ -513,11 +513,22 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
 
 def _without_nan(extremum: Primitive) -> Callable[[Any, Any], Any]:
-    return lambda a, b: where(np.isnan(a), b, where(np.isnan(b), a, extremum(a, b)))
+    """The other operand stands in for a nan: so nothing is multiplied by nan, and a tie gives it two halves."""
+    return lambda a, b: extremum(where(np.isnan(a), b, a), where(np.isnan(b), a, b))
 
 
-def _with_sign_of(a: Any, b: Any) -> Any:
-    return absolute(a) * where(np.signbit(b), -1.0, 1.0)
+def _sign_bit(a: Any) -> Any:
+    """-1 where a has the sign bit, as -0.0 has, and 1 elsewhere: a number of no slope, which does not widen float32."""
+    bit = np.signbit(a)
+    return np.where(bit, np.int8(-1), np.int8(1)) if np.ndim(bit) else (-1.0 if bit else 1.0)
+
+
+def _trunc(a: Any) -> Any:
+    return _sign_bit(a) * floor(_sign_bit(a) * a)
+
+
+def _fmod(a: Any, b: Any) -> Any:  # of |a| and |b| it is mod, to the last digit; by signs, since |a|' is 0 at 0
+    return _sign_bit(a) * mod(_sign_bit(a) * a, _sign_bit(b) * b)
 
 
 COMPOSITES: dict[np.ufunc, Callable[..., Any]] = {
@@ -531,8 +542,9 @@ COMPOSITES: dict[np.ufunc, Callable[..., Any]] = {
     np.fmax: _without_nan(maximum),
     np.fmin: _without_nan(minimum),
     np.heaviside: lambda a, b: where(np.equal(a, 0.0), b, step(a)),
-    np.copysign: _with_sign_of,
-    np.trunc: lambda a: _with_sign_of(floor(absolute(a)), a),
-    np.fmod: lambda a, b: _with_sign_of(mod(absolute(a), absolute(b)), a),
+    np.copysign: lambda a, b: absolute(a) * _sign_bit(b),
+    np.trunc: _trunc,
+    np.fmod: _fmod,
     np.divmod: lambda a, b: (floor_divide(a, b), mod(a, b)),
+    np.ldexp: lambda a, exponent: a * 2.0**exponent,
 }

@@ -49,35 +49,41 @@ def pulled(
     stops = dict.fromkeys(inputs or ())
     needed = None if inputs is None else dependent(nodes, stops)
     adjoints = dict(seeds)
-    if not keep:
-        seeds.clear()
     owned: set[Any] = set()  # whose adjoint is an array that nobody else holds, and may be added to in place
-    nodes = nodes[::-1] if keep else nodes
-    if not keep:
+    if keep:
+        nodes = nodes[::-1]
+    else:
         nodes.reverse()
+        seeds.clear()
     while nodes:
         node = nodes.pop()
-        if node in stops or (needed is not None and node not in needed):
-            if node not in stops:
-                adjoints.pop(node, None)
+        if node in stops:
             continue
-        upstream = adjoints.get(node)
+        if needed is not None:
+            if node not in needed:
+                adjoints.pop(node, None)  # a seed
+                continue
+            del needed[node]
+        if keep or node.op is None:
+            upstream, free = adjoints.get(node), False
+        else:
+            upstream, free = adjoints.pop(node, None), node in owned
+            owned.discard(node)
         if upstream is None:
             continue
-        if not keep and node.op is not None:
-            del adjoints[node]
-            owned.discard(node)
-        if needed is not None:
-            del needed[node]
-        for parent, contribution in node.pull(upstream, needed, recording):
+        contributions = node.pull(upstream, needed, recording, free)
+        if free and len(contributions) == 2:  # one parent at most may have it for its own
+            free = contributions[0][1] is not contributions[1][1]
+        for parent, contribution in contributions:
             present = adjoints.get(parent)
             if type(contribution) is Patch:
                 adjoints[parent] = contribution.added_to(present, parent in owned)
                 owned.add(parent)
             elif present is None:
                 adjoints[parent] = contribution
-                if type(contribution) is np.ndarray and contribution.base is None and contribution is not upstream:
-                    owned.add(parent)
+                if type(contribution) is np.ndarray and contribution.base is None:
+                    if free or contribution is not upstream:
+                        owned.add(parent)
             elif parent in owned and type(contribution) is np.ndarray:
                 np.add(present, contribution, out=present)
             else:

@@ -44,13 +44,21 @@ from autodiff.value import REAL, Label, Value, checked_name
 
 _numbers = itertools.count(1)
 
+# The C library gives the free top of its heap back to the system, and a training step that drops its graph pays for
+# fresh pages in the next one: a third of its time for small networks. glibc lets twice as much lie as the largest
+# block that was ever freed, so one block of 8 MiB, never touched, is freed here; elsewhere it does nothing.
+del [np.empty(1 << 23, np.uint8)][0]
+
 COMPARISONS = frozenset((np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal))
 # Answered by data alone, as plain arrays: their results are no real numbers, or change by jumps only.
-BY_DATA = COMPARISONS | {np.isnan, np.isinf, np.isfinite, np.signbit, np.logical_not, np.logical_and, np.logical_or}
+BY_DATA = COMPARISONS | {np.isnan, np.isinf, np.isfinite, np.signbit, np.logical_not}
+BY_DATA |= {np.logical_and, np.logical_or, np.logical_xor}
 KEEP_INTEGERS = frozenset((add, sub, mul))  # rows whose rules do not divide by an operand
 
 # NumPy function -> what it does on Tensors; filled by array_functions.py and linear_algebra.py
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+IN_PLACE = frozenset((np.copyto, np.put, np.place, np.putmask, np.put_along_axis, np.fill_diagonal))
 
 
 class MixedNodes(TypeError):
@@ -128,17 +136,20 @@ class Tensor:
         return self._grad is not None
 
     def pull(
-        self, upstream: Any, needed: Collection[Tensor] | None = None, recording: bool = False
+        self, upstream: Any, needed: Collection[Tensor] | None = None, recording: bool = False, free: bool = False
     ) -> list[tuple[Tensor, Any]]:
         """[(parent, contribution), ...]: what each edge adds to its parent's adjoint, given this node's.
 
         needed: only these parents. recording: contributions are nodes, so that they can be differentiated again.
+        free: nobody else needs the array upstream, and it may be overwritten.
         """
         op, operands = self.op, self.operands
         y: Any = self if recording else self.data
         given = operands if recording else [x.data if type(x) is Tensor else x for x in operands]
         found: list[tuple[Tensor, Any]] = []
         elementwise = type(op) is Primitive
+        together: Any = None  # the contributions to all operands, from a rule that gives them in one call
+        last = len(operands) - 1
         try:
             for position, parent in enumerate(operands):
                 if type(parent) is not Tensor or (needed is not None and parent not in needed):
@@ -148,8 +159,11 @@ class Tensor:
                     local = (op.db if position else op.da)(y, *given)  # type: ignore[union-attr]
                     if type(local) is float and local == 1.0:
                         contribution = upstream
-                    elif type(local) is np.ndarray and getrefcount(local) == 2 and is_alike(local, upstream):
-                        contribution = np.multiply(upstream, local, out=local)  # nobody else has the local derivative
+                        free = False
+                    elif type(local) is np.ndarray and is_alike(local, upstream):
+                        # The product takes the place of what nobody needs any more: fresh memory costs more than it.
+                        out = upstream if free and position == last else local if getrefcount(local) == 2 else None
+                        contribution = np.multiply(upstream, local, out)
                     else:
                         contribution = upstream * local
                     if contribution.shape != like.shape:
@@ -157,8 +171,13 @@ class Tensor:
                 elif op is operations.index and not recording and type(upstream) is not Tensor:
                     found.append((parent, Patch(self.parameters["key"], upstream, like.shape, operations.add_at)))
                     continue
+                elif op.at_once:  # type: ignore[union-attr]
+                    together = together or op.pull_all(upstream, y, given, self.parameters)  # type: ignore[union-attr]
+                    contribution = together[position]
                 else:
                     contribution = op.pull(position, upstream, y, given, self.parameters)  # type: ignore[union-attr]
+                    if contribution is None:  # a rule's word that nothing depends on this operand
+                        continue
                 if contribution.dtype is not like.dtype and contribution.dtype != like.dtype:
                     contribution = contribution.astype(like.dtype)
                 found.append((parent, contribution))
@@ -191,6 +210,10 @@ class Tensor:
         if total.shape != self.data.shape:
             total = np.broadcast_to(total, self.data.shape)
         return total if total.dtype == self.data.dtype else total.astype(self.data.dtype)
+
+    def edges(self) -> list[tuple[Tensor, LinearMap]]:
+        """[(parent, d(self)/d(parent)), ...]: one pair per operand that is a node, in order."""
+        return [(x, LinearMap(self, i)) for i, x in enumerate(self.operands) if type(x) is Tensor]
 
     def backward(self) -> None:
         """Adds d(self)/d(leaf) to the grad of every leaf, and sets the grad of every node in between.
@@ -356,8 +379,8 @@ class Tensor:
 
     def __setitem__(self, key: Any, new: Any) -> NoReturn:
         raise TypeError(
-            "a node cannot be assigned into: what was computed from it would no longer be true. Make a new array with "
-            "np.where, np.concatenate or np.stack; collect rows in a list and np.stack them"
+            "a node cannot be changed in place: what was computed from it would no longer be true. Make a new array "
+            "with np.where, np.concatenate, np.sort, ...; collect rows in a list and np.stack them"
         )
 
     # --- comparisons, by data ---
@@ -439,9 +462,14 @@ class Tensor:
         ours = FUNCTIONS.get(function)
         if ours is None:
             raise TypeError(
-                f"{full_name(function)} cannot be applied to array nodes: there is no rule for it. Write it with those "
-                "that have one (sum, einsum, where, take, cumsum, sort, linalg.solve, ...: autodiff.tensor.FUNCTIONS "
-                "lists them), give it a rule with autodiff.custom_jvp, or take .data to leave the graph"
+                f"{full_name(function)} cannot be applied to array nodes: "
+                + (
+                    "it changes an array in place. Make a new one with np.where, np.concatenate or np.stack"
+                    if function in IN_PLACE
+                    else "there is no rule for it. Write it with those that have one (sum, einsum, where, take, "
+                    "cumsum, sort, linalg.solve, ...: autodiff.tensor.FUNCTIONS lists them), give it a rule with "
+                    "autodiff.custom_jvp, or take .data to leave the graph"
+                )
             )
         return ours(*args, **options)
 
@@ -453,6 +481,17 @@ class Tensor:
         data = np.array2string(self.data, separator=", ", prefix="Tensor(", threshold=20)
         kind = "" if self.dtype == float else f", dtype={self.dtype}"
         return f"Tensor({data}{kind}{name})"
+
+    def fill(self, *args: Any, **options: Any) -> NoReturn:
+        """Refused, as all that changes an array in place: fill, partition, put, resize, setfield, sort."""
+        self.__setitem__(None, None)
+
+    partition = put = resize = setfield = sort = fill
+
+    @staticmethod
+    def raise_mixed(operation: str) -> NoReturn:
+        """MixedNodes: what a Value does when it meets a Tensor."""
+        raise_mixed(operation)
 
     @staticmethod
     def apply_primitive(row: Primitive, a: Any, b: Any = None) -> Any:
@@ -532,15 +571,15 @@ def _narrowed(row: Primitive, data: Any, *operands: Any) -> Any:
     return data if kind == data.dtype or kind.kind != "f" else data.astype(kind)
 
 
-def apply(op: Operation, operands: Sequence[Any], parameters: Mapping[str, Any]) -> Tensor:
-    """The node of a structural operation; operands that are no Tensors are constants."""
+def apply(op: Operation, operands: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
+    """The node of a structural operation; operands that are no Tensors are constants; of constants alone, an array."""
     operands = tuple([x if type(x) is Tensor else checked_constant(x, op) for x in operands])
     parents = tuple([x for x in operands if type(x) is Tensor])
     try:
         data = op.forward(*[x.data if type(x) is Tensor else x for x in operands], **parameters)
     except FloatingPointError as error:
         raise FloatingPointError(f"{op.name}: {error}") from None
-    return node(data, op, operands, parents, parameters)
+    return node(data, op, operands, parents, parameters) if parents else data
 
 
 def is_alike(a: Any, b: Any) -> bool:
@@ -560,12 +599,12 @@ def real_array(array: Any) -> np.ndarray[Any, Any]:
     """array as an array of floats, in its own precision; TypeError if it holds anything but real numbers."""
     if isinstance(array, (Tensor, Value)):
         raise TypeError(f"Tensor takes numbers, got the node {array!r}; use .data, or stop_gradient(node)")
+    if isinstance(array, np.ma.MaskedArray):
+        plain_array(array, "Tensor")  # raises
     try:
         plain = np.asarray(array)
     except ValueError:
-        raise TypeError(
-            "Tensor takes an array of real numbers, got nested lists whose lengths differ"
-        ) from None
+        raise TypeError("Tensor takes an array of real numbers, got nested lists whose lengths differ") from None
     if plain.dtype.kind == "f":
         return plain
     if plain.dtype.kind in "iub":
@@ -593,19 +632,34 @@ def checked_constant(x: Any, op: Primitive | Operation) -> Any:
             x = np.asarray(x)
         elif not isinstance(x, np.ndarray):
             raise TypeError(f"{op.name} takes arrays of real numbers and nodes, got {type(x).__name__} {x!r}")
+        else:
+            x = plain_array(x, op.name)
     kind = x.dtype.kind
     if kind == "f" or (kind in "iub" and op in KEEP_INTEGERS):
         return x
-    if kind in "iub":
-        return x.astype(float)
+    if kind in "iub":  # the floats that NumPy would choose: a mask does not widen float32
+        return x.astype(np.result_type(x.dtype, np.float16))
     if kind == "O":
-        elements = list(x.flat)
-        if any(isinstance(element, Value) for element in elements):
+        if _holds_values(x):
             raise_mixed(op.name)
-        if any(type(element) is Tensor for element in elements):
+        if any(type(element) is Tensor for element in x.flat):
             return restacked(x)
     hint = "; a graph holds real numbers only" if kind == "c" else ""
     raise TypeError(f"{op.name} takes real numbers, got an array of {x.dtype}{hint}")
+
+
+def plain_array(x: np.ndarray[Any, Any], where: str) -> np.ndarray[Any, Any]:
+    """An array of a subclass as one of the base class, no copy; TypeError where that changes its meaning."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(
+            f"{where} takes arrays without masks, for a rule could not follow the mask; fill it with "
+            "array.filled(0.0), and choose with np.where(mask, ..., ...)"
+        )
+    if isinstance(x, np.matrix):
+        raise TypeError(
+            f"{where} takes arrays, got a np.matrix, whose * is a matrix product; use np.asarray(matrix), @"
+        )
+    return x.view(np.ndarray)
 
 
 ON_MIXED: list[Callable[[], None]] = []  # called before MixedNodes is raised; a transform may start again instead
@@ -649,7 +703,9 @@ def checked_key(key: Any, a: Tensor) -> Any:
 def _operator(row: Primitive, a: Any, b: Any) -> Any:
     """elementwise(row, a, b); NotImplemented where Python should ask the other operand."""
     other = b if type(a) is Tensor else a
-    if type(other) is Tensor or isinstance(other, (float, int, np.ndarray, np.generic, Value, numbers.Real, list, tuple)):
+    if type(other) is Tensor or isinstance(
+        other, (float, int, np.ndarray, np.generic, Value, numbers.Real, list, tuple)
+    ):
         return elementwise(row, a, b)
     if other is None or isinstance(other, (str, bytes, complex, dict)):
         raise TypeError(f"{row.name} takes arrays of real numbers and nodes, got {type(other).__name__} {other!r}")
@@ -657,11 +713,21 @@ def _operator(row: Primitive, a: Any, b: Any) -> Any:
 
 
 def _compare(comparison: np.ufunc, a: Tensor, b: Any) -> Any:
-    if isinstance(b, Value):
-        raise_mixed(comparison.__name__)
     if b is None or isinstance(b, (str, bytes)):
         return NotImplemented
-    return comparison(a.data, b.data if type(b) is Tensor else b)
+    return by_data(comparison, (a, b))
+
+
+def by_data(ufunc: np.ufunc, inputs: Sequence[Any], method: str = "__call__", **options: Any) -> Any:
+    """ufunc of the data of its inputs: a plain array."""
+    for x in inputs:
+        if isinstance(x, Value) or (isinstance(x, np.ndarray) and x.dtype == object and _holds_values(x)):
+            raise_mixed(ufunc.__name__)
+    return getattr(ufunc, method)(*map(plain, inputs), **options)
+
+
+def _holds_values(array: Any) -> bool:
+    return any(isinstance(x, Value) for x in array.flat)
 
 
 def plain(x: Any) -> Any:
@@ -685,54 +751,58 @@ def ufunc_on_tensors(ufunc: np.ufunc, method: str, inputs: Sequence[Any], option
 
     Raises TypeError, naming the function, where there is no rule for it or its result would lose the gradient.
     """
-    if not options and method == "__call__":
+    if method == "__call__" and not options:
         return _called(ufunc, inputs)
-    options = dict(options)
-    out = options.pop("out", None)
-    if out is not None and all(target is None for target in out):
-        out = None
-    if out is not None and ufunc in BY_DATA and method == "__call__":
-        return ufunc(*map(plain, inputs), out=out, **options)
-    if out is not None:
+    if ufunc in BY_DATA:
+        return by_data(ufunc, inputs, method, **options)
+    options = {key: x for key, x in options.items() if key not in ("casting", "subok", "order")}
+    if any(target is not None for target in options.pop("out", None) or ()):
         raise TypeError(
             f"np.{ufunc.__name__} into an existing array would drop the gradient; give it no out=, write "
             "x = x + node instead of x += node, and start sums from 0.0"
         )
-    options.pop("casting", None), options.pop("subok", None), options.pop("order", None)
-    dtype = options.pop("dtype", None)
-    where = options.pop("where", True)
-    if method == "__call__" and where is True:
-        result = _called(ufunc, inputs)
-    elif method == "__call__":
+    if method in ("reduce", "accumulate", "reduceat"):
+        return REDUCTIONS[method](ufunc, *inputs, **options)
+    if method == "at":
+        raise TypeError(
+            f"np.{ufunc.__name__}.at would change an array in place; sum segments with np.bincount(labels, weights), "
+            "and put elements in new places with np.where or np.concatenate"
+        )
+    if options.pop("where", True) is not True:
         raise TypeError(
             f"np.{ufunc.__name__} with where= would leave holes in the result; use np.where(condition, x, y)"
         )
-    elif method in ("reduce", "accumulate") and ufunc in REDUCTIONS[method]:
-        if where is not True:
-            options["where"] = where
-        options = {"axis": 0, **options}
-        result = REDUCTIONS[method][ufunc](*inputs, **options)
-    elif method == "outer":
+    dtype = options.pop("dtype", None)
+    if dtype is not None:  # NumPy converts the operands, and computes in that precision
+        inputs = [x.astype(float_dtype(dtype)) if isinstance(x, (Tensor, np.ndarray)) else x for x in inputs]
+    if method == "outer":
         a, b = (x if type(x) is Tensor else np.asarray(x) for x in inputs)
-        result = ufunc(a.reshape(a.shape + (1,) * b.ndim), b)
-    else:
-        raise TypeError(f"np.{ufunc.__name__}.{method} cannot be applied to array nodes: there is no rule for it")
-    return result.astype(dtype) if dtype is not None and type(result) is Tensor else result
+        inputs = (a.reshape(a.shape + (1,) * b.ndim), b)
+    if options and ufunc not in PRODUCTS:
+        raise TypeError(f"np.{ufunc.__name__} of array nodes takes no {' and no '.join(options)}")
+    return _called(ufunc, inputs, **options)
 
 
-def _called(ufunc: np.ufunc, inputs: Sequence[Any]) -> Any:
+def float_dtype(dtype: Any) -> np.dtype[Any]:
+    """dtype, if it is one of floats; TypeError if not."""
+    dtype = np.dtype(dtype)
+    if dtype.kind != "f":
+        raise TypeError(f"an array node holds floats, not {dtype}; take .data to leave the graph")
+    return dtype
+
+
+def _called(ufunc: np.ufunc, inputs: Sequence[Any], **options: Any) -> Any:
     row = UFUNCS.get(ufunc)
     if row is not None:
         return elementwise(row, *inputs)
     if ufunc in BY_DATA:
-        for x in inputs:
-            if isinstance(x, Value):
-                raise_mixed(ufunc.__name__)
-        return ufunc(*map(plain, inputs))
-    if ufunc is np.matmul:
-        return matmul(*inputs)
+        return by_data(ufunc, inputs)
+    if ufunc in PRODUCTS:
+        return PRODUCTS[ufunc](*inputs, **options)
     if ufunc in (np.positive, np.conjugate):
         return inputs[0]
+    if ufunc is np.float_power:  # which computes in float64 at least
+        inputs = [x.astype(np.result_type(x.dtype, float)) if hasattr(x, "dtype") else x for x in inputs]
     composite = COMPOSITES.get(ufunc)
     if composite is not None:
         return composite(*inputs)
@@ -745,8 +815,10 @@ def _called(ufunc: np.ufunc, inputs: Sequence[Any]) -> Any:
     )
 
 
-# method -> universal function -> what it does on Tensors; filled by array_functions.py
-REDUCTIONS: dict[str, dict[np.ufunc, Callable[..., Any]]] = {"reduce": {}, "accumulate": {}}
+# Filled by array_functions.py: the universal functions that are products of matrices and vectors; and what the methods
+# reduce, accumulate and reduceat of any of them do on Tensors.
+PRODUCTS: dict[np.ufunc, Callable[..., Any]] = {np.matmul: matmul}
+REDUCTIONS: dict[str, Callable[..., Any]] = {}
 
 
 # --- the order of a graph --------------------------------------------------------------------------------------
@@ -787,3 +859,84 @@ def _add_method(row: Primitive) -> None:
 for _row in TABLE.values():
     _add_method(_row)
 ON_NEW_ROW.append(_add_method)
+
+
+# --- edges ----------------------------------------------------------------------------------------------------
+
+
+class LinearMap:
+    """The local derivative on one edge between arrays: d(child)/d(parent), through one operand alone.
+
+    It takes a tangent of the parent to what it adds to the child's (push), and an upstream of the child to its
+    contribution to the parent's adjoint (pull). Rules are asked as they stand: nothing is stored.
+
+    >>> X, W = Tensor(np.ones((5, 3)), name="X"), Tensor(np.ones((3, 2)), name="W")
+    >>> [(parent.name, local) for parent, local in (X @ W).edges()]
+    [('X', ∂matmul/∂X (5×3 → 5×2)), ('W', ∂matmul/∂W (3×2 → 5×2))]
+    """
+
+    __slots__ = ("child", "operand", "parent")
+
+    def __init__(self, child: Tensor, operand: int) -> None:
+        self.child, self.operand = child, operand
+        self.parent: Tensor = child.operands[operand]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(child.size, parent.size): the shape of `matrix`."""
+        return self.child.size, self.parent.size
+
+    def pull(self, upstream: Any) -> Any:
+        """The contribution to the parent's adjoint of an upstream (of the child's shape)."""
+        given = _fitting(upstream, self.child, "upstream")
+        for _, contribution in self._alone().pull(given):
+            if type(contribution) is Patch:
+                return contribution.added_to(None, True)
+            return np.array(contribution)  # it may be the upstream itself, or a view of it
+        return np.zeros(self.parent.shape, self.parent.dtype)
+
+    def push(self, tangent: Any) -> Any:
+        """What a tangent of the parent (of its shape) adds to the child's."""
+        moved = self._alone().push({self.parent: _fitting(tangent, self.parent, "tangent")})
+        return np.zeros(self.child.shape, self.child.dtype) if moved is None else np.array(moved)
+
+    def matrix(self) -> Any:
+        """The map as a dense matrix: row i is the gradient of the child's i-th element, counted in C order.
+
+        Raises ValueError where it would have more than ten million entries.
+
+        >>> x = Tensor([1.0, 2.0])
+        >>> [(_, local)] = (x**2).edges()
+        >>> local.matrix()
+        array([[2., 0.],
+               [0., 4.]])
+        """
+        rows, columns = self.shape
+        if rows * columns > 10_000_000:
+            raise ValueError(f"{self!r} as a matrix has {rows} x {columns} entries; use its pull and push instead")
+        if rows > columns:
+            try:
+                pushes = [self.push(unit.reshape(self.parent.shape)).reshape(-1) for unit in np.eye(columns)]
+                return np.array(pushes, self.child.dtype).reshape((columns, rows)).T
+            except operations.NoForwardRule:
+                pass
+        pulls = [self.pull(unit.reshape(self.child.shape)).reshape(-1) for unit in np.eye(rows)]
+        return np.array(pulls, self.child.dtype).reshape((rows, columns))
+
+    def _alone(self) -> Tensor:
+        """The child with all other operands as constants: in x * x the two edges are told apart by that."""
+        child, i = self.child, self.operand
+        operands = tuple(x.data if type(x) is Tensor and k != i else x for k, x in enumerate(child.operands))
+        return node(child.data, child.op, operands, (self.parent,), child.parameters)  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        below = self.parent.name or operations.LETTERS[self.operand % len(operations.LETTERS)]
+        sizes = " → ".join("×".join(map(str, x.shape)) or "number" for x in (self.parent, self.child))
+        return f"∂{self.child.op.name if self.child.op else ''}/∂{below} ({sizes})"
+
+
+def _fitting(array: Any, like: Tensor, what: str) -> Any:
+    array = np.asarray(array, like.dtype)
+    if array.shape != like.shape:
+        raise ValueError(f"the {what} has the shape {like.shape} of its node, got {array.shape}")
+    return array

@@ -8,6 +8,9 @@ from typing import Any
 LEAF, NOTHING = object(), object()  # the structure of a leaf, and of None, which holds no leaf
 
 
+# Here a function that calls itself is no inner function: that would be a reference cycle, which keeps the leaves.
+
+
 def flatten(tree: Any) -> tuple[list[Any], Any]:
     """(leaves, structure) of a tree: lists, tuples and dicts are taken apart, None is left out, all else is a leaf.
 
@@ -16,37 +19,39 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
     ([1.0, 2.0], {'W': ['a', ('b', None)]})
     """
     leaves: list[Any] = []
+    return leaves, _taken_apart(tree, leaves)
 
-    def structure(x: Any) -> Any:
-        if x is None:
-            return NOTHING
-        if isinstance(x, dict):
-            return type(x), {key: structure(part) for key, part in x.items()}
-        if isinstance(x, (list, tuple)):
-            return type(x), [structure(part) for part in x]
-        leaves.append(x)
-        return LEAF
 
-    return leaves, structure(tree)
+def _taken_apart(tree: Any, leaves: list[Any]) -> Any:
+    """The structure of the tree, whose leaves are appended."""
+    if tree is None:
+        return NOTHING
+    if isinstance(tree, dict):
+        return type(tree), {key: _taken_apart(part, leaves) for key, part in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree), [_taken_apart(part, leaves) for part in tree]
+    leaves.append(tree)
+    return LEAF
 
 
 def unflatten(structure: Any, leaves: Sequence[Any]) -> Any:
     """The tree of that structure with these leaves."""
-    rest = iter(leaves)
+    return _put_together(structure, iter(leaves))
 
-    def tree(shape: Any) -> Any:
-        if shape is NOTHING:
-            return None
-        if shape is LEAF:
-            return next(rest)
-        kind, parts = shape
-        if isinstance(parts, dict):
-            found = {key: tree(part) for key, part in parts.items()}
-            return found if kind is dict else _same_kind(kind, found)
-        items = [tree(part) for part in parts]
-        return kind(*items) if hasattr(kind, "_fields") else kind(items)
 
-    return tree(structure)
+def _put_together(structure: Any, leaves: Iterator[Any]) -> Any:
+    if structure is LEAF:
+        return next(leaves)
+    if structure is NOTHING:
+        return None
+    kind, parts = structure
+    if isinstance(parts, dict):
+        found = {key: _put_together(part, leaves) for key, part in parts.items()}
+        return found if kind is dict else _same_kind(kind, found)
+    items = [_put_together(part, leaves) for part in parts]
+    if kind is list:
+        return items
+    return kind(*items) if hasattr(kind, "_fields") else kind(items)
 
 
 def _same_kind(kind: Any, found: dict[Any, Any]) -> Any:
@@ -64,16 +69,45 @@ def count(structure: Any) -> int:
     return sum(map(count, parts.values() if isinstance(parts, dict) else parts))
 
 
-def same_structure(a: Any, b: Any) -> bool:
-    """Whether two structures have the same nesting, lengths and keys; a list may stand for a tuple."""
-    if a is LEAF or a is NOTHING or b is LEAF or b is NOTHING:
-        return a is b
-    parts, others = a[1], b[1]
-    if isinstance(parts, dict) != isinstance(others, dict) or len(parts) != len(others):
-        return False
-    if isinstance(parts, dict):
-        return parts.keys() == others.keys() and all(same_structure(parts[key], others[key]) for key in parts)
-    return all(same_structure(one, other) for one, other in zip(parts, others, strict=True))
+def matched(tree: Any, structure: Any, what: str, root: str) -> list[tuple[Any, str]]:
+    """[(leaf, how to write its place down)] of a tree that has this structure; dicts by key, in any order.
+
+    A list may stand for a tuple, and a list of numbers for a leaf. None stands for a whole subtree: each of its leaves
+    is None then. Raises TypeError where nesting, lengths or keys differ, saying what came and what was expected.
+
+    >>> matched({"b": 1.0, "a": (2.0, 3.0)}, flatten({"a": [0, 0], "b": 0})[1], "tangent", "x")
+    [(2.0, "x['a'][0]"), (3.0, "x['a'][1]"), (1.0, "x['b']")]
+    """
+    found: list[tuple[Any, str]] = []
+    _match(tree, structure, what, root, found)
+    return found
+
+
+def _match(tree: Any, structure: Any, what: str, place: str, found: list[tuple[Any, str]]) -> None:
+    if structure is LEAF:
+        if isinstance(tree, dict):
+            raise _unlike(what, place, tree, "one number or array")
+        found.append((tree, place))
+    elif structure is NOTHING:
+        if tree is not None:
+            raise _unlike(what, place, tree, "None")
+    elif tree is None:
+        found.extend((None, each) for each in places(structure, place))
+    elif isinstance(structure[1], dict):
+        if not isinstance(tree, dict) or tree.keys() != structure[1].keys():
+            raise _unlike(what, place, tree, f"a dict with the keys {', '.join(map(repr, structure[1])) or '(none)'}")
+        for key, part in structure[1].items():
+            _match(tree[key], part, what, f"{place}[{key!r}]", found)
+    else:
+        if not isinstance(tree, (list, tuple)) or len(tree) != len(structure[1]):
+            raise _unlike(what, place, tree, f"a {structure[0].__name__} of {len(structure[1])}")
+        for i, part in enumerate(structure[1]):
+            _match(tree[i], part, what, f"{place}[{i}]", found)
+
+
+def _unlike(what: str, place: str, x: Any, expected: str) -> TypeError:
+    came = f"a dict with the keys {', '.join(map(repr, x))}" if isinstance(x, dict) else f"{type(x).__name__} {x!r:.60}"
+    return TypeError(f"{what} of the {place} has not its structure: expected {expected}, got {came}")
 
 
 def places(structure: Any, root: str) -> Iterator[str]:

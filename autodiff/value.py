@@ -171,11 +171,12 @@ class Value:
             raise _naming(error, a, b) from None
 
     def pull(
-        self, upstream: Any, needed: Collection[Value] | None = None, recording: bool = False
+        self, upstream: Any, needed: Collection[Value] | None = None, recording: bool = False, free: bool = False
     ) -> list[tuple[Value, Any]]:
         """[(parent, contribution), ...]: what each edge adds to its parent's adjoint, upstream times local.
 
-        needed: only these parents. recording: the local derivatives are nodes, to be differentiated again.
+        needed: only these parents. recording: the local derivatives are nodes, to be differentiated again. free
+        matters to arrays only: see Tensor.pull.
         """
         return [
             (parent, upstream * local)
@@ -544,6 +545,8 @@ def as_number(data: Any, where: str) -> float:
             return WHOLE.get(data) or float(data)
         except OverflowError:
             raise OverflowError(f"{where}: the integer {str(data)[:20]}... is too large for a float") from None
+    if hasattr(type(data), "raise_mixed"):
+        type(data).raise_mixed(where)
     if isinstance(data, Value):
         raise TypeError(f"{where} takes a number, got the node {data!r}; use .item() or stop_gradient(node)")
     way_out = ""

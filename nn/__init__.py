@@ -1,4 +1,4 @@
-"""Neural networks on the scalar graph, and the same network by hand-derived matrix formulas."""
+"""Neural networks as graphs of scalars or of arrays, and the same network by hand-derived matrix formulas."""
 
 from nn import by_hand, initializers, losses
 from nn.activations import ACTIVATIONS

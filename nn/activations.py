@@ -1,4 +1,4 @@
-"""Activations by name, on arrays of nodes or of floats: the names of the document and of `by_hand`."""
+"""Activations by name, on arrays of floats or of Values and on Tensors: the names of the document and of `by_hand`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from autodiff import Scalars, exp, leaky_relu, relu, sigmoid, softplus, tanh
+from autodiff import Scalars, Tensor, exp, leaky_relu, relu, sigmoid, softplus, tanh
 
 
 def identity(z: Any) -> Any:
@@ -24,8 +24,8 @@ def softmax(z: Any) -> Any:
     >>> softmax(np.array([[1000.0, 1000.0]]))
     array([[0.5, 0.5]])
     """
-    z = z if isinstance(z, np.ndarray) else np.asarray(z)
-    data = z.data if isinstance(z, Scalars) else z
+    z = z if isinstance(z, (np.ndarray, Tensor)) else np.asarray(z)
+    data = z.data if isinstance(z, (Scalars, Tensor)) else z
     e = exp(z - np.max(data, axis=-1, keepdims=True))
     return e / np.sum(e, axis=-1, keepdims=True)
 

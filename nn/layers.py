@@ -1,7 +1,10 @@
-"""Module, Neuron, Layer, MLP: micrograd's small API, with the parameters of a layer as two arrays of Values.
+"""Module, Neuron, Layer, MLP: micrograd's small API, with the parameters of a layer as two arrays W and b.
 
 A layer computes a = f(x W + b), samples in rows: W (n_in, n_out), b (1, n_out). A neuron is a view of one column.
-Parameters are named as in the document: w2_31 is the weight of layer 2 from unit 1 below to unit 3, b2_3 its bias.
+
+A network has a magnification. "scalar": W and b are arrays of Values, one node for every weight, named as in the
+document: w2_31 is the weight of layer 2 from unit 1 below to unit 3, b2_3 its bias. "array": W and b of a layer are
+one Tensor each, W2 and b2. The same seed draws the same numbers for both.
 """
 
 from __future__ import annotations
@@ -9,19 +12,23 @@ from __future__ import annotations
 import operator
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from autodiff import NO_GRAD, Scalars, Value, scalars
+from autodiff import NO_GRAD, MixedNodes, Scalars, Tensor, Value, scalars
+from autodiff.tensor import raise_mixed, restacked
 from nn.activations import activation as activation_named
 from nn.initializers import INITIALIZERS, check_sizes
 
+MAGNIFICATIONS = ("scalar", "array")
+USUAL = {Value, float, int, np.float64}  # what the units of one sample are, but for rare cases
+
 
 class Module:
-    """Something with parameters: a list of Values."""
+    """Something with parameters: a list of Values, or of Tensors."""
 
-    def parameters(self) -> list[Value]:
+    def parameters(self) -> list[Any]:
         """The trainable nodes, in a fixed order."""
         return []
 
@@ -36,13 +43,18 @@ class Layer(Module):
 
     Weights are drawn uniformly from [-1, 1], neuron by neuron, and biases are 0, as in micrograd; from Python's own
     generator if seed is None. number: the layer's number in a network, which its parameters' names carry.
+    magnification: "scalar" makes W and b arrays of Values, "array" one Tensor each.
 
-    Called with a list of n_in numbers or nodes it returns a node, or a list of them for n_out > 1; with an array
-    (n, n_in) it returns an array (n, n_out) of nodes.
+    Called with a list of n_in numbers or nodes it returns a node, or n_out of them: a list of Values, a Tensor
+    (n_out,). With an array (n, n_in) it returns nodes (n, n_out). Raises MixedNodes (a TypeError) where a layer of
+    Values is given a Tensor, and the other way round.
 
     >>> layer = Layer(2, 3, activation="tanh", seed=0)
     >>> layer.W.shape, layer.b.shape, len(layer([1.0, 2.0])), layer(np.ones((5, 2))).shape
     ((2, 3), (1, 3), 3, (5, 3))
+    >>> of_arrays = Layer(2, 3, activation="tanh", seed=0, magnification="array")
+    >>> of_arrays.W.name, len(layer.parameters()), len(of_arrays.parameters())
+    ('W', 9, 2)
     """
 
     def __init__(
@@ -54,15 +66,21 @@ class Layer(Module):
         seed: int | None = None,
         number: int | None = None,
         generator: Any = None,
+        magnification: str = "scalar",
     ) -> None:
         n_in, n_out = check_sizes([n_in, n_out])
+        self.magnification = _checked_magnification(magnification)
         self.activation = ("relu" if nonlin else "identity") if activation is None else activation
         self._f = activation_named(self.activation)
         generator = generator or (random if seed is None else random.Random(operator.index(seed)))
         columns = [[generator.uniform(-1.0, 1.0) for _ in range(n_in)] for _ in range(n_out)]
         k = "" if number is None else number
-        self.W = scalars(np.array(columns).T)
-        self.b = scalars(np.zeros((1, n_out)))
+        self.W: Any = np.ascontiguousarray(np.array(columns).T)
+        self.b: Any = np.zeros((1, n_out))
+        if self.magnification == "array":
+            self.W, self.b = Tensor(self.W, f"W{k}"), Tensor(self.b, f"b{k}")
+            return
+        self.W, self.b = scalars(self.W), scalars(self.b)
         for (j, i), w in np.ndenumerate(self.W):
             w.name = f"w{k}_{_index(i + 1, j + 1)}"
         for (_, i), b in np.ndenumerate(self.b):
@@ -73,19 +91,30 @@ class Layer(Module):
         """A view of each column, in order."""
         return [Neuron.of(self, column) for column in range(self.W.shape[1])]
 
-    def parameters(self) -> list[Value]:
-        """Neuron by neuron: its weights, then its bias."""
+    def parameters(self) -> list[Any]:
+        """Neuron by neuron: its weights, then its bias; of a layer of Tensors W and b."""
+        if self.magnification == "array":
+            return [self.W, self.b]
         return [parameter for neuron in self.neurons for parameter in neuron.parameters()]
 
     def __call__(self, x: Any) -> Any:
-        if isinstance(x, np.ndarray) and x.ndim == 2:
+        is_array = isinstance(x, (np.ndarray, Tensor))
+        if is_array and x.ndim == 2:
             if x.shape[1] != self.W.shape[0]:
                 raise ValueError(f"a layer of {self.W.shape[0]} inputs takes (n, {self.W.shape[0]}), got {x.shape}")
-            return self._f(_real(x) @ self.W + self.b)
-        if isinstance(x, np.ndarray) and x.ndim != 1:
+            return self._f(_input(x, self.magnification) @ self.W + self.b)
+        if is_array and x.ndim != 1:
             raise ValueError(f"a layer of {self.W.shape[0]} inputs takes (n, {self.W.shape[0]}), got {x.shape}")
-        if isinstance(x, (list, tuple)) and any(isinstance(unit, (list, tuple, np.ndarray)) for unit in x):
+        # asked once for all units: this is a hot path
+        usual = not isinstance(x, Tensor) and USUAL.issuperset(map(type, x))
+        if not usual and isinstance(x, (list, tuple)) and any(map(_is_row, x)):
             raise TypeError("a batch is an array of shape (n, n_in), and a list is one sample: pass np.array(x)")
+        if self.magnification == "array":
+            _check_width(x, len(self.W))
+            units = self._f(_row(x) @ self.W + self.b)[0]
+            return units[0] if len(units) == 1 else units
+        if not usual and (isinstance(x, Tensor) or any(isinstance(unit, Tensor) for unit in x)):
+            _raise_mixed("scalar")
         z = [_preactivation(w, b, x) for w, b in zip(self.W.T.tolist(), self.b[0].tolist(), strict=True)]
         if self.activation == "softmax":  # the one activation that mixes units
             out = list(self._f(scalars(np.array(z, dtype=object))))
@@ -100,6 +129,9 @@ class Layer(Module):
 
 class Neuron(Module):
     """f(w x + b) for a list x of n_in numbers or nodes: one column of a layer's W and b.
+
+    In a layer of Tensors a neuron has no nodes of its own: w and b are cut out of W and b, for reading (data, grad)
+    and for computing with them; what can be trained are the layer's W and b.
 
     >>> neuron = Neuron(2, seed=0)
     >>> neuron, len(neuron.parameters()), neuron.w[0] is neuron.layer.W[0, 0]
@@ -123,22 +155,31 @@ class Neuron(Module):
         return self.layer.activation != "identity"
 
     @property
-    def w(self) -> list[Value]:
-        """The weights, one per input."""
-        return list(self.layer.W[:, self.column])
+    def w(self) -> Any:
+        """The weights, one per input: a list of Values, or a new node W[:, column] with the grad that W has there."""
+        w = _part(self.layer.W, (slice(None), self.column))
+        return w if isinstance(w, Tensor) else list(w)
 
     @property
-    def b(self) -> Value:
-        """The bias."""
-        bias: Value = self.layer.b[0, self.column]
-        return bias
+    def b(self) -> Any:
+        """The bias: a Value, or a new node b[0, column] with the grad that b has there."""
+        return _part(self.layer.b, (0, self.column))
 
-    def parameters(self) -> list[Value]:
-        """The weights, then the bias."""
+    def parameters(self) -> list[Any]:
+        """The weights, then the bias; TypeError in a layer of Tensors, whose nodes are W and b as a whole."""
+        if self.layer.magnification == "array":
+            raise TypeError(
+                f"a neuron in a layer of Tensors has no parameters of its own: its weights are column {self.column} of "
+                f"the node {self.layer.W.name}. Train layer.parameters(), or build the network with "
+                "magnification='scalar', where every weight is a node"
+            )
         return [*self.w, self.b]
 
     def preactivation(self, x: Sequence[Any]) -> Any:
-        """b + w_1 x_1 + w_2 x_2 + ..., summed in this order."""
+        """b + w_1 x_1 + w_2 x_2 + ..., summed in this order, by Tensors in that of a matrix product."""
+        if self.layer.magnification == "array":
+            _check_width(x, len(self.layer.W))
+            return (_row(x) @ self.w)[0] + self.b
         return _preactivation(self.w, self.b, x)
 
     def __call__(self, x: Sequence[Any]) -> Any:
@@ -156,11 +197,18 @@ class MLP(Module):
     activations: a name per layer; by default relu, and identity for the last layer, as in micrograd.
     init: "uniform" as in micrograd, or a name of nn.initializers ("document", "he", ...), which needs a seed.
     seed=None draws from Python's own generator.
+    magnification: "scalar", every weight a Value, as in micrograd; or "array", where parameters() are the Tensors
+    W1, b1, W2, b2, ... of the layers. The numbers are the same.
 
     >>> model = MLP(2, [16, 16, 1], seed=0)
     >>> len(model.parameters())
     337
     >>> model([1.0, -2.0]).name = "score"
+    >>> arrays = MLP(2, [16, 16, 1], seed=0, magnification="array")
+    >>> [parameter.name for parameter in arrays.parameters()]
+    ['W1', 'b1', 'W2', 'b2', 'W3', 'b3']
+    >>> bool(abs(arrays([1.0, -2.0]).data - model([1.0, -2.0]).data) < 1e-12)
+    True
     """
 
     def __init__(
@@ -170,6 +218,7 @@ class MLP(Module):
         activations: Sequence[str] | None = None,
         init: str = "uniform",
         seed: int | None = None,
+        magnification: str = "scalar",
     ) -> None:
         if isinstance(n_outs, str) or not hasattr(n_outs, "__len__") or len(n_outs) == 0:
             raise TypeError(f"n_outs is a list with the width of every layer, such as [16, 16, 1], got {n_outs!r}")
@@ -185,9 +234,10 @@ class MLP(Module):
         if init != "uniform" and seed is None:
             raise ValueError(f"init={init!r} draws from a generator of its own: give it a seed, such as seed=42")
         self.sizes = sizes
+        self.magnification = _checked_magnification(magnification)
         generator = random if seed is None else random.Random(operator.index(seed))
         self.layers = [
-            Layer(a, b, activation=name, number=k, generator=generator)
+            Layer(a, b, activation=name, number=k, generator=generator, magnification=magnification)
             for k, (a, b, name) in enumerate(zip(sizes, sizes[1:], activations, strict=False), 1)
         ]
         if init != "uniform":
@@ -213,45 +263,58 @@ class MLP(Module):
                 raise ValueError(f"b of layer {k} is {layer.b.shape}, got {b_k.shape}")
         for layer, w_k, b_k in zip(self.layers, W, b, strict=True):
             for nodes, numbers in ((layer.W, w_k), (layer.b, b_k.reshape(1, -1))):
+                if isinstance(nodes, Tensor):
+                    nodes.data = numbers  # _numbers has made a copy
+                    continue
                 for node, number in zip(nodes.flat, numbers.flat, strict=True):
                     node.data = float(number)
         return self
 
-    def parameters(self) -> list[Value]:
-        """Layer by layer, neuron by neuron: weights, then bias."""
+    def parameters(self) -> list[Any]:
+        """Layer by layer, neuron by neuron: weights, then bias; of Tensors W1, b1, W2, b2, ..."""
         return [parameter for layer in self.layers for parameter in layer.parameters()]
 
     def trace(self, X: Any) -> tuple[list[Any], list[Any]]:
         """(z, a): every z_k = a_{k-1} W_k + b_k and a_k = f_k(z_k) of a batch X (n, n_0), lists over the layers.
 
         As in the document, a[0] is X, here as nodes, and z[0] is None. After loss.backward() their grads are the
-        dz and da of the matrix formulas.
+        dz and da of the matrix formulas. Tensors are named z1, a1, ... as they are here.
 
         >>> z, a = MLP(2, [3, 1], seed=0).trace(np.ones((5, 2)))
         >>> [array.shape for array in a], a[1][0, 0].op is z[1][0, 0].op
         ([(5, 2), (5, 3), (5, 1)], False)
         """
         z: list[Any] = [None]
-        a = [scalars(_real(np.asarray(X)))]
+        x = _input(X if isinstance(X, Tensor) else np.asarray(X), self.magnification)
+        a: list[Any] = [
+            scalars(x) if self.magnification == "scalar" else x if isinstance(x, Tensor) else Tensor(x, "X")
+        ]
         if a[0].ndim != 2 or a[0].shape[1] != self.sizes[0]:
             raise ValueError(f"a network of {self.sizes[0]} inputs takes (n, {self.sizes[0]}), got {a[0].shape}")
-        for layer in self.layers:
+        for k, layer in enumerate(self.layers, 1):
             z.append(a[-1] @ layer.W + layer.b)
             a.append(layer._f(z[-1]))
+            if self.magnification == "array":
+                a[-1].name, z[-1].name = f"a{k}", f"z{k}"  # of the identity a is z, and called so
         return z, a
 
     def __call__(self, x: Any) -> Any:
         for layer in self.layers:
-            x = layer(x if isinstance(x, (np.ndarray, list, tuple)) else [x])
+            x = layer(x if _is_row(x) else [x])
         return x
 
     def __repr__(self) -> str:
         return f"MLP of [{', '.join(map(repr, self.layers))}]"
 
 
+def _checked_magnification(name: Any) -> str:
+    if not isinstance(name, str) or name not in MAGNIFICATIONS:
+        raise ValueError(f"unknown magnification {name!r}; known: {', '.join(MAGNIFICATIONS)}")
+    return name
+
+
 def _preactivation(w: Sequence[Any], b: Any, x: Sequence[Any]) -> Any:
-    if len(x) != len(w):
-        raise ValueError(f"a neuron of {len(w)} inputs takes {len(w)} numbers or nodes, got {len(x)}")
+    _check_width(x, len(w))
     z = b
     for weight, unit in zip(w, x, strict=True):
         z = z + weight * unit
@@ -269,11 +332,61 @@ def _numbers(array: Any) -> Any:
     return array.astype(float)
 
 
-def _real(x: Any) -> Any:
-    if isinstance(x, Scalars):
-        return x
-    if x.dtype == object:
-        return scalars(x)
-    if x.dtype.kind not in "fiub":
+def _check_width(x: Sequence[Any], width: int) -> None:
+    if len(x) != width:
+        raise ValueError(f"a neuron of {width} inputs takes {width} numbers or nodes, got {len(x)}")
+
+
+def _is_row(x: Any) -> bool:
+    """Whether x is no single number or node, but several."""
+    return isinstance(x, (list, tuple, np.ndarray)) or (isinstance(x, Tensor) and x.ndim > 0)
+
+
+def _part(array: Any, key: Any) -> Any:
+    part = array[key]
+    if isinstance(part, Tensor) and array.has_grad:
+        part.grad = array.grad[key]
+    return part
+
+
+def _row(x: Any) -> Any:
+    """One sample, a list or 1-d array of numbers and Tensors, as an array or Tensor (1, n_in)."""
+    return _input(x if isinstance(x, (np.ndarray, Tensor)) else _gathered(x), "array").reshape(1, -1)
+
+
+def _gathered(x: Sequence[Any]) -> Any:
+    if not any(isinstance(unit, (Tensor, Value)) for unit in x):
+        return np.asarray(x)
+    array = np.empty(len(x), dtype=object)  # np.array would take nodes apart
+    array[:] = x
+    return array
+
+
+def _input(x: Any, magnification: str) -> Any:
+    """x as what a network of this magnification computes with: nodes of its kind, or floats."""
+    is_nodes = isinstance(x, Tensor) or x.dtype == object
+    if not is_nodes and x.dtype.kind not in "fiub":
         raise TypeError(f"the input holds {x.dtype}, expected real numbers or nodes")
-    return x.astype(float)
+    if not is_nodes:  # nodes of a scalar graph hold copies of the numbers; a Tensor shares the memory
+        return x.astype(float, copy=magnification == "scalar")
+    if isinstance(x, Tensor) or any(isinstance(unit, Tensor) for unit in x.flat):
+        if magnification == "scalar":
+            _raise_mixed(magnification)
+        return x if isinstance(x, Tensor) else restacked(x)
+    if magnification == "scalar":
+        return x if isinstance(x, Scalars) else scalars(x)
+    if any(isinstance(unit, Value) for unit in x.flat):
+        _raise_mixed(magnification)
+    return _numbers(scalars(x).data)  # scalars says what is no real number
+
+
+def _raise_mixed(magnification: str) -> NoReturn:
+    try:
+        raise_mixed("a layer")  # a transform that made the node may start again with one of the other kind
+    except MixedNodes:
+        own, came = ("Values", "a Tensor") if magnification == "scalar" else ("Tensors", "a Value")
+        other = "array" if magnification == "scalar" else "scalar"
+        raise MixedNodes(
+            f"a layer of {own} was given {came}: array nodes and scalar nodes do not mix in one graph. Give it plain "
+            f"numbers or {own}, or build the network with magnification={other!r}"
+        ) from None

@@ -3,7 +3,7 @@
 y, yhat: (n, m), samples in rows; one dimension is n samples of one output, and where m = 1 y may have just one.
 Per sample a loss is a sum over outputs. Reduction over the batch: "sum", "mean" (over the n samples), "mean_elements"
 (over the n * m elements).
-The result is a float, or a node where yhat holds nodes.
+The result is a float; where y or yhat holds nodes it is a Value, or a Tensor of no dimensions.
 
 Terms whose weight is 0 are 0 whatever the logarithm says (0 log 0 = 0), with the derivative 0.
 """
@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from autodiff import Scalars, Value, log, scalars, softplus
+from autodiff import Scalars, Tensor, Value, log, scalars, softplus
+from autodiff.tensor import restacked
 
 REDUCTIONS = ("sum", "mean", "mean_elements")
 
@@ -103,9 +104,11 @@ def _paired(y: Any, yhat: Any) -> tuple[Any, Any]:
 def _array(x: Any, name: str) -> Any:
     if isinstance(x, Value):
         return scalars(x).reshape(1)
+    if isinstance(x, Tensor):
+        return x if x.ndim else x.reshape(1)
     array = x if isinstance(x, Scalars) else np.asarray(x)
     if array.dtype == object and not isinstance(array, Scalars):
-        return scalars(array)
+        return restacked(array) if any(isinstance(element, Tensor) for element in array.flat) else scalars(array)
     if array.dtype != object and array.dtype.kind not in "fiub":
         raise TypeError(f"{name} holds {array.dtype}, expected real numbers or nodes")
     return array if array.dtype == object else array.astype(float)
@@ -115,7 +118,7 @@ def _reduced(elements: Any, reduction: str) -> Any:
     if reduction not in REDUCTIONS:
         raise ValueError(f"unknown reduction {reduction!r}; known: {', '.join(REDUCTIONS)}")
     total = np.sum(elements)
-    total = total if isinstance(total, Value) else float(total)
+    total = total if isinstance(total, (Value, Tensor)) else float(total)
     if reduction == "sum":
         return total
     return total / (elements.shape[0] if reduction == "mean" else elements.size)

@@ -1,18 +1,23 @@
-"""Optimisers over lists of Values."""
+"""Optimisers over lists of Values or Tensors."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
-from autodiff import NO_GRAD, Value
+import numpy as np
+
+from autodiff import NO_GRAD, Tensor, Value
 from autodiff.value import as_number
 
 
 class SGD:
     """Gradient descent: p <- p - learning_rate * dL/dp for every parameter p.
 
-    Raises TypeError for a parameter that is no Value, ValueError for a learning rate that is not positive.
+    The parameters are Values or Tensors; a Tensor gets a new array, and the one it was made from stays as it was.
+    Raises TypeError for a parameter that is neither, ValueError for one that was computed (moving it would not move
+    what it was computed from) and for a learning rate that is not positive.
 
     >>> p = Value(1.0)
     >>> (p * p).backward()
@@ -21,13 +26,18 @@ class SGD:
     0.5
     """
 
-    def __init__(self, parameters: Iterable[Value], learning_rate: float) -> None:
-        if not isinstance(parameters, Iterable):
-            raise TypeError(f"SGD takes Values, got {type(parameters).__name__}; try model.parameters()")
-        self.parameters = list(parameters)
+    def __init__(self, parameters: Iterable[Any], learning_rate: float) -> None:
+        if not isinstance(parameters, Iterable) or isinstance(parameters, Tensor):
+            raise TypeError(f"SGD takes a list of nodes, got {type(parameters).__name__}; try model.parameters()")
+        self.parameters: list[Any] = list(parameters)
         for parameter in self.parameters:
-            if not isinstance(parameter, Value):
-                raise TypeError(f"SGD takes Values, got {type(parameter).__name__}; try model.parameters()")
+            if not isinstance(parameter, (Value, Tensor)):
+                raise TypeError(f"SGD takes Values and Tensors, got {type(parameter).__name__}; try model.parameters()")
+            if parameter.op is not None:
+                raise ValueError(
+                    f"SGD moves leaves, and {parameter!r} was computed, by {parameter.op.name}: what it was computed "
+                    "from would stay where it is; try model.parameters()"
+                )
         self.parameters = list(dict.fromkeys(self.parameters))  # tied weights move once
         self.learning_rate = as_number(learning_rate, "learning_rate")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -44,7 +54,14 @@ class SGD:
         Raises ValueError, and moves none, if a gradient is nan or infinite.
         """
         for parameter in self.parameters:
-            if not math.isfinite(parameter.grad):
+            finite = math.isfinite if isinstance(parameter, Value) else _all_finite  # math's is 30 times as fast
+            if not finite(parameter.grad):
                 raise ValueError(f"the gradient of {parameter!r} is not finite; no parameter was moved")
         for parameter in self.parameters:
-            parameter.data -= self.learning_rate * parameter.grad
+            moved = parameter.data - self.learning_rate * parameter.grad
+            # of an array of no dimensions NumPy makes a scalar
+            parameter.data = moved if isinstance(parameter, Value) else np.asarray(moved, parameter.dtype)
+
+
+def _all_finite(array: Any) -> bool:
+    return bool(np.isfinite(array).all())

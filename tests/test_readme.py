@@ -30,7 +30,7 @@ def test_the_examples_run(tmp_path, monkeypatch):
         outcome = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
     finally:
         TABLE.pop("swish", None)  # an example adds a row
-    assert outcome.attempted > 20
+    assert outcome.attempted > 45
     assert outcome.failed == 0
     assert (tmp_path / "y.svg").read_text(encoding="utf-8").startswith("<svg")
 

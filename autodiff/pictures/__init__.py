@@ -6,7 +6,7 @@ import os
 import pathlib
 import tempfile
 
-from autodiff.pictures.dot import Drawable, to_dot, to_graphviz
+from autodiff.pictures.dot import Drawable, scalar_nodes, to_dot, to_graphviz
 from autodiff.pictures.svg import to_svg
 
 __all__ = ["Drawable", "draw", "to_dot", "to_graphviz", "to_svg"]
@@ -34,6 +34,7 @@ def draw(
     ...     draw(Graph(x * x), folder + "/square.svg").name
     'square.svg'
     """
+    scalar_nodes(graph)
     target = pathlib.Path(path)
     suffix = target.suffix.lower()
     if suffix not in (".svg", ".dot", ".gv"):

@@ -10,10 +10,12 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from autodiff.tensor import Tensor
+
 if TYPE_CHECKING:
     import graphviz
 
-__all__ = ["DASH", "Drawable", "gradient", "heading", "number", "to_dot", "to_graphviz"]
+__all__ = ["DASH", "Drawable", "gradient", "heading", "number", "scalar_nodes", "to_dot", "to_graphviz"]
 
 DASH = "\N{EN DASH}"  # stands for a gradient that no backward pass has computed: 0 would be a claim
 
@@ -33,6 +35,18 @@ class Drawable(Protocol):
     def label(self, node: Any, /) -> str: ...
     def operation(self, node: Any, /) -> str | None: ...
     def has_grad(self, node: Any, /) -> bool: ...
+
+
+def scalar_nodes(graph: Drawable) -> list[Any]:
+    """The nodes of a graph that can be drawn; TypeError, saying what there is for arrays, for one of array nodes."""
+    nodes = list(graph.nodes)
+    if nodes and type(nodes[-1]) is Tensor:
+        raise TypeError(
+            "pictures show scalar nodes (Value), and this is a graph of array nodes (Tensor). For those there are "
+            "Graph(output) with its nodes, labels and linear maps, adjoints(output) and first_nonfinite(f, ...); "
+            "or draw the graph of the same code on autodiff.scalars(array), where every number is a node of its own"
+        )
+    return nodes
 
 
 def number(x: float) -> str:
@@ -75,7 +89,7 @@ def to_dot(graph: Drawable) -> str:
     n0 -> n1 [label=" 3 "];
     }
     """
-    index = {id(node): i for i, node in enumerate(graph.nodes)}
+    index = {id(node): i for i, node in enumerate(scalar_nodes(graph))}
     lines = [
         "digraph chainrule {",
         "  rankdir=LR;",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
-from autodiff.pictures.dot import Drawable, gradient, heading, number
+from autodiff.pictures.dot import Drawable, gradient, heading, number, scalar_nodes
 from autodiff.pictures.layout import Point, Route, layout
 
 __all__ = ["to_svg"]
@@ -44,7 +44,7 @@ def to_svg(graph: Drawable, title: str | None = None, *, engine: str = "auto") -
     >>> picture.startswith("<svg "), "<title>A square</title>" in picture
     (True, True)
     """
-    nodes, edges = list(graph.nodes), list(graph.edges)
+    nodes, edges = scalar_nodes(graph), list(graph.edges)
     index = {id(node): i for i, node in enumerate(nodes)}
     heads = [[_shorten(_clean(text)) for text in heading(graph, node)] for node in nodes]
     sizes = [_box_size(graph, node, *head) for node, head in zip(nodes, heads, strict=True)]

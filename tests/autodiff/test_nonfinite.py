@@ -1,5 +1,6 @@
 """first_nonfinite names the operation at which a computation leaves the finite numbers."""
 
+import math
 import warnings
 
 import numpy as np
@@ -62,7 +63,11 @@ def test_the_error_state_is_as_before():
 
 def test_numbers_among_the_outputs():
     assert first_nonfinite(lambda x: [x * 2.0, 3.0], 1.0) is None
-    found = first_nonfinite(lambda X: np.where(X > 0, X, np.nan), np.array([1.0, -1.0]))
+    found = first_nonfinite(lambda x, y: [x * y, math.nan], 1.0, 2.0)
+    assert "an output is nan, and no node" in str(found)
+    found = first_nonfinite(lambda X: [np.sum(X), X.data / 0.0], np.array([1.0, -1.0]))
+    assert "an output is inf, and no node" in str(found)
+    found = first_nonfinite(lambda W: np.where(W > 0, W, np.nan), ad.scalars([1.0, -1.0]))
     assert "an output is nan, and no node" in str(found)
 
 

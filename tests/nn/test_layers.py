@@ -4,7 +4,6 @@ The frozen numbers were printed by micrograd 0.1.0, whose code is not imported h
 """
 
 import functools
-import itertools
 import math
 import operator
 import random
@@ -12,8 +11,9 @@ import random
 import numpy as np
 import pytest
 
+import autodiff as ad
 import nn
-from autodiff import Graph, Scalars, Value, scalars
+from autodiff import Graph, MixedNodes, Scalars, Tensor, Value, scalars
 from nn import MLP, Layer, Module, Neuron
 from nn.activations import ACTIVATIONS
 
@@ -365,12 +365,11 @@ CASES = [
 ]
 
 
-def traced(sizes, activations, loss, reduction, X, y):
-    """The scalar network after backward, its loss, and the by-hand one of the same parameters after its own."""
-    model = MLP(sizes[0], sizes[1:], activations=activations, seed=11)
-    for number, layer in enumerate(model.layers):
-        for node, shift in zip(layer.b.flat, itertools.cycle([0.1, -0.2, 0.3]), strict=False):
-            node.data = shift / (number + 1)  # biases of 0 could hide a missing one
+def traced(sizes, activations, loss, reduction, X, y, magnification="scalar"):
+    """The network after backward, its loss, and the by-hand one of the same parameters after its own."""
+    model = MLP(sizes[0], sizes[1:], activations=activations, seed=11, magnification=magnification)
+    for number, layer in enumerate(model.layers):  # biases of 0 could hide a missing one
+        layer.b.data = np.resize([0.1, -0.2, 0.3], layer.b.shape) / (number + 1)
     z, a = model.trace(X)
     value = nn.LOSSES[loss](y, a[-1]) if loss == "mse" else nn.LOSSES[loss](y, a[-1], reduction)
     value.backward()
@@ -400,27 +399,30 @@ def assert_traces(model, z, a, value, net, y):
         assert_close(layer.b.grad, net.db[k])
 
 
+@pytest.mark.parametrize("magnification", nn.layers.MAGNIFICATIONS)
 @pytest.mark.parametrize(("hidden", "last", "loss", "reduction"), CASES)
-def test_a_trace_is_the_matrices_of_the_hand_derived_network(hidden, last, loss, reduction):
+def test_a_trace_is_the_matrices_of_the_hand_derived_network(hidden, last, loss, reduction, magnification):
     generator = np.random.RandomState(3)
     X, y = generator.randn(4, 2), generator.dirichlet([1.0, 1.0], size=4)
-    assert_traces(*traced([2, 3, 2], [hidden, last], loss, reduction, X, y), y)
+    assert_traces(*traced([2, 3, 2], [hidden, last], loss, reduction, X, y, magnification), y)
 
 
-def test_a_deeper_trace_with_one_output():
+@pytest.mark.parametrize("magnification", nn.layers.MAGNIFICATIONS)
+def test_a_deeper_trace_with_one_output(magnification):
     generator = np.random.RandomState(3)
     X, y = generator.randn(5, 3), generator.randint(0, 2, (5, 1)).astype(float)
     names = ["leaky_relu", "softplus", "identity", "sigmoid"]
-    assert_traces(*traced([3, 4, 2, 3, 1], names, "bce", "mean", X, y), y)
+    assert_traces(*traced([3, 4, 2, 3, 1], names, "bce", "mean", X, y, magnification), y)
 
 
-def test_a_wrong_formula_is_noticed(monkeypatch):
+@pytest.mark.parametrize("magnification", nn.layers.MAGNIFICATIONS)
+def test_a_wrong_formula_is_noticed(monkeypatch, magnification):
     layout = nn.by_hand.LAYOUTS["row"]
     wrong = type(layout)(layout.shape, layout.units, layout.z, layout.dW, lambda dz: dz[:1], layout.da)
     monkeypatch.setitem(nn.by_hand.LAYOUTS, "row", wrong)
     generator = np.random.RandomState(3)
     X, y = generator.randn(4, 2), generator.randn(4, 2)
-    case = traced([2, 3, 2], ["tanh", "identity"], "sse", "mean", X, y)
+    case = traced([2, 3, 2], ["tanh", "identity"], "sse", "mean", X, y, magnification)
     with pytest.raises(AssertionError):
         assert_traces(*case, y)
 
@@ -500,16 +502,17 @@ def test_assign_refuses_what_does_not_fit_and_changes_nothing(W, b, message):
     assert [p.data for p in model.parameters()] == before
 
 
-@pytest.mark.parametrize("bad", ["1", "x", 1j, Value(1.0), None])
-def test_assign_takes_real_numbers_only(bad):
-    model = MLP(2, [1, 2], seed=0)
-    before = [p.data for p in model.parameters()]
+@pytest.mark.parametrize("magnification", nn.layers.MAGNIFICATIONS)
+@pytest.mark.parametrize("bad", ["1", "x", 1j, Value(1.0), Tensor(1.0), None])
+def test_assign_takes_real_numbers_only(bad, magnification):
+    model = MLP(2, [1, 2], seed=0, magnification=magnification)
+    before = [np.array(p.data).tolist() for p in model.parameters()]
     good = [[[1.0], [2.0]], [[1.0, 2.0]]], [[0.0], [0.0, 0.0]]
     with pytest.raises((TypeError, ValueError)):
         model.assign([good[0][0], [[1.0, bad]]], good[1])
     with pytest.raises((TypeError, ValueError)):
         model.assign(good[0], [[0.0], [bad, 0.0]])
-    assert [p.data for p in model.parameters()] == before
+    assert [np.array(p.data).tolist() for p in model.parameters()] == before
     model.assign(*good)
 
 
@@ -557,48 +560,57 @@ def test_n_outs_is_a_list_of_widths(n_outs):
         MLP(2, n_outs)
 
 
+@pytest.fixture(params=nn.layers.MAGNIFICATIONS)
+def model(request):
+    """MLP(2, [3, 1]) at each magnification."""
+    return MLP(2, [3, 1], seed=0, magnification=request.param)
+
+
 @pytest.mark.parametrize("x", [[1.0], [1.0, 2.0, 3.0], [], np.ones(3), 1.0, "ab"])
-def test_a_sample_of_the_wrong_width_is_refused(x):
+def test_a_sample_of_the_wrong_width_is_refused(model, x):
     with pytest.raises(ValueError, match=r"a neuron of 2 inputs takes 2 numbers or nodes, got \d"):
-        MLP(2, [3, 1], seed=0)(x)
+        model(x)
+    if isinstance(x, (list, np.ndarray)):
+        with pytest.raises(ValueError, match=r"a neuron of 2 inputs takes 2 numbers or nodes, got \d"):
+            model.layers[0].neurons[1](x)
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (5, 1), (2, 0)])
-def test_a_batch_of_the_wrong_width_is_refused(shape):
+def test_a_batch_of_the_wrong_width_is_refused(model, shape):
     with pytest.raises(ValueError, match=rf"a layer of 2 inputs takes \(n, 2\), got \({shape[0]}, {shape[1]}\)"):
-        MLP(2, [3, 1], seed=0)(np.ones(shape))
+        model(np.ones(shape))
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (3,), (2,), (2, 2, 2)])
-def test_a_trace_of_the_wrong_shape_is_refused_with_the_right_one(shape):
+def test_a_trace_of_the_wrong_shape_is_refused_with_the_right_one(model, shape):
     with pytest.raises(ValueError, match=r"\(n, 2\)"):
-        MLP(2, [3, 1], seed=0).trace(np.ones(shape))
+        model.trace(np.ones(shape))
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 2), ()])
-def test_an_array_of_neither_one_nor_two_axes_is_refused(shape):
+def test_an_array_of_neither_one_nor_two_axes_is_refused(model, shape):
     with pytest.raises(ValueError, match=r"\(n, 2\)"):
-        MLP(2, [3, 1], seed=0)(np.ones(shape))
+        model(np.ones(shape))
 
 
 @pytest.mark.parametrize(
     "x",
     [["1", "2"], np.array([["1", "2"]]), [1j, 2.0], np.array([[1j, 2.0]]), [None, 1.0]],
 )
-def test_an_input_holds_numbers_or_nodes(x):
+def test_an_input_holds_numbers_or_nodes(model, x):
     with pytest.raises(TypeError, match=r"real number|one real number"):
-        MLP(2, [3, 1], seed=0)(x)
+        model(x)
 
 
-@pytest.mark.parametrize("x", [[[1.0, 2.0], [3.0, 4.0]], [(1, 2), (3, 4), (5, 6)], [np.ones(2)]])
-def test_a_batch_as_a_list_is_told_to_be_an_array(x):
+@pytest.mark.parametrize("x", [[[1.0, 2.0], [3.0, 4.0]], [(1, 2), (3, 4), (5, 6)], [np.ones(2)], [Tensor(np.ones(2))]])
+def test_a_batch_as_a_list_is_told_to_be_an_array(model, x):
     with pytest.raises(TypeError, match=r"pass np\.array\(x\)"):
-        MLP(2, [3, 1], seed=0)(x)
+        model(x)
 
 
-def test_a_trace_of_strings_is_refused():
+def test_a_trace_of_strings_is_refused(model):
     with pytest.raises(TypeError, match=r"the input holds <U1, expected real numbers or nodes"):
-        MLP(2, [1], seed=0).trace([["1", "2"]])
+        model.trace([["1", "2"]])
 
 
 @pytest.mark.parametrize("shape", [(3,), (4, 2), (1, 4), (3, 1)])
@@ -606,6 +618,184 @@ def test_a_target_of_the_wrong_shape_is_refused(shape):
     _, a = MLP(2, [3, 1], seed=0).trace(np.ones((4, 2)))
     with pytest.raises(ValueError, match=r"y has the shape .* and yhat \(4, 1\)"):
         nn.losses.sse(np.zeros(shape), a[-1])
+
+
+# ---------------------------------------------------------------- the array magnification
+def both(n_in, n_outs, **options):
+    return [MLP(n_in, n_outs, seed=5, magnification=name, **options) for name in ("scalar", "array")]
+
+
+@pytest.mark.parametrize("init", ["uniform", "document", "he", "glorot"])
+def test_the_same_seed_draws_the_same_numbers_for_both_magnifications(init):
+    single, arrays = both(3, [4, 2], init=init)
+    assert (single.magnification, arrays.magnification) == ("scalar", "array")
+    for few, one in zip(single.layers, arrays.layers, strict=True):
+        assert few.W.data.tolist() == one.W.data.tolist()
+        assert few.b.data.tolist() == one.b.data.tolist()
+    assert repr(arrays) == repr(single)
+    random.seed(3)
+    drawn = MLP(2, [2], magnification="array").layers[0].W.data.tolist()
+    random.seed(3)
+    assert drawn == MLP(2, [2]).layers[0].W.data.tolist()
+
+
+def test_parameters_of_arrays_are_w_and_b_layer_by_layer():
+    model = MLP(2, [16, 16, 1], seed=0, magnification="array")
+    assert all(type(p) is Tensor for p in model.parameters())
+    assert [p.name for p in model.parameters()] == ["W1", "b1", "W2", "b2", "W3", "b3"]
+    assert [p.shape for p in model.parameters()] == [(2, 16), (1, 16), (16, 16), (1, 16), (16, 1), (1, 1)]
+    assert [id(p) for p in model.parameters()] == [id(p) for layer in model.layers for p in (layer.W, layer.b)]
+    assert [p.name for p in Layer(2, 3, seed=0, magnification="array").parameters()] == ["W", "b"]
+
+
+SAMPLES = [
+    [0.5, -1.0, 2.0],
+    (1, 0, True),
+    np.array([0.5, -1.0, 2.0]),
+    np.array([1, 2, 3]),
+    np.array([1.0, 2.0, 3], dtype=object),
+    SHORT,
+    SHORT.astype(np.float32),
+    SHORT > 0,
+    SHORT.astype(object),
+    np.asfortranarray(SHORT),
+    SHORT[:1],
+    SHORT[:0],
+]
+
+
+@pytest.mark.parametrize("last", ACTIVATIONS)
+@pytest.mark.parametrize("sizes", [(4, 2), (4, 1), (1, 1)], ids=str)
+def test_a_network_of_arrays_gives_what_one_of_scalars_does(last, sizes):
+    single, arrays = both(3, sizes, activations=["tanh", last])
+    for x in SAMPLES:
+        expected, found = single(x), arrays(x)
+        assert type(found) is Tensor
+        numbers = np.array([v.data for v in expected]) if isinstance(expected, list) else expected.data
+        assert found.shape == np.shape(numbers)
+        # one sum of up to 5 terms per unit, in another order
+        np.testing.assert_allclose(found.data, numbers, rtol=1e-13, atol=1e-15)
+
+
+def test_inputs_of_arrays_may_be_nodes_and_get_gradients():
+    single, arrays = both(3, [4, 1], activations=["tanh", "softplus"])
+    expected = scalars(SHORT[0])
+    single(list(expected)).backward()
+    x, parts = Tensor(SHORT[0]), [Tensor(number) for number in SHORT[0]]
+    arrays(x).backward()
+    np.testing.assert_allclose(x.grad, expected.grad, rtol=1e-13)
+    arrays(parts).backward()
+    np.testing.assert_array_equal([part.grad for part in parts], x.grad)
+    mixed = [parts[0], 2.0, np.float64(3.0)]
+    assert arrays(mixed).item() == arrays([SHORT[0, 0], 2.0, 3.0]).item()
+    batch = Tensor(SHORT)
+    assert arrays.trace(batch)[1][0] is batch
+    np.sum(arrays(batch)).backward()
+    np.testing.assert_allclose(batch.grad[0], x.grad, rtol=1e-13)  # a product of larger matrices
+    assert MLP(1, [1], seed=0, magnification="array")(Tensor(3.0)).shape == ()
+
+
+def test_a_trace_of_arrays_is_named_and_numbered_as_the_document_s():
+    model = MLP(2, [3, 1], activations=["relu", "identity"], seed=0, magnification="array")
+    z, a = model.trace(np.ones((5, 2)))
+    assert z[0] is None
+    assert [node.name for node in z[1:]] == ["z1", "z2"]
+    assert [node.name for node in a] == ["X", "a1", "z2"]  # a_2 = z_2 is one node
+    assert a[-1].data.tolist() == model(np.ones((5, 2))).data.tolist()
+
+
+def test_zero_grad_of_arrays():
+    model = MLP(2, [2, 1], seed=0, magnification="array")
+    model([1.0, 2.0]).backward()
+    assert all(p.has_grad for p in model.parameters())
+    assert any(p.grad.any() for p in model.parameters())
+    model.zero_grad()
+    assert not any(p.has_grad or p.grad.any() for p in model.parameters())
+
+
+def test_assign_gives_tensors_arrays_of_their_own():
+    model = MLP(2, [3, 1], seed=0, magnification="array")
+    before = model.parameters()
+    W, b = [np.arange(6.0).reshape(2, 3), np.ones((3, 1))], [np.array([0.5, 1.5, 2.5]), np.array([[7.0]])]
+    assert model.assign([None, *W], [None, *b]) is model
+    assert [id(p) for p in model.parameters()] == [id(p) for p in before]
+    assert model.layers[0].W.data.tolist() == W[0].tolist()
+    assert model.layers[0].b.data.tolist() == [b[0].tolist()]
+    assert not any(np.shares_memory(layer.W.data, w) for layer, w in zip(model.layers, W, strict=True))
+    nn.SGD(model.parameters(), 0.1).step()
+    assert (W[0].tolist(), b[0].tolist()) == ([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]], [0.5, 1.5, 2.5])
+
+
+def test_a_neuron_of_arrays_shows_its_column_and_computes_with_it():
+    model = MLP(2, [3, 1], seed=0, magnification="array")
+    layer = model.layers[0]
+    neuron = layer.neurons[2]
+    assert neuron.w.data.tolist() == layer.W.data[:, 2].tolist()
+    assert (neuron.b.data, neuron.b.shape, len(neuron.w), repr(neuron)) == (0.0, (), 2, "ReLUNeuron(2)")
+    assert not neuron.w.has_grad
+    x = [0.5, -2.0]
+    assert neuron(x).item() == pytest.approx(layer(x)[2].item(), rel=1e-15)
+    neuron.preactivation(x).backward()
+    assert layer.W.grad.tolist() == [[0.0, 0.0, 0.5], [0.0, 0.0, -2.0]]
+    assert layer.b.grad.tolist() == [[0.0, 0.0, 1.0]]
+    assert neuron.w.grad.tolist() == x
+    assert neuron.b.grad == 1.0
+    for ask in (neuron.parameters, neuron.zero_grad):
+        with pytest.raises(TypeError, match=r"its weights are column 2 of the node W1\. Train layer\.parameters\(\)"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        [Value(1.0), 2.0],
+        scalars([1.0, 2.0]),
+        scalars(np.ones((3, 2))),
+        np.array([[Value(1.0), 2.0]], dtype=object),
+    ],
+    ids=["list", "array", "batch", "objects"],
+)
+def test_scalar_nodes_are_no_input_of_a_network_of_arrays(x):
+    model = MLP(2, [3, 1], seed=0, magnification="array")
+    with pytest.raises(MixedNodes, match=r"a layer of Tensors was given a Value: .* magnification='scalar'"):
+        model(x)
+    if np.ndim(x) == 2:
+        with pytest.raises(MixedNodes, match=r"a layer of Tensors was given a Value"):
+            model.trace(x)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        [Tensor(1.0), 2.0],
+        Tensor([1.0, 2.0]),
+        Tensor(np.ones((3, 2))),
+        np.array([[Tensor(1.0), 2.0]], dtype=object),
+    ],
+    ids=["list", "array", "batch", "objects"],
+)
+def test_array_nodes_are_no_input_of_a_network_of_scalars(x):
+    model = MLP(2, [3, 1], seed=0)
+    with pytest.raises(MixedNodes, match=r"a layer of Values was given a Tensor: .* magnification='array'"):
+        model(x)
+
+
+def test_transforms_go_through_a_network_of_arrays():
+    single, arrays = both(2, [3, 1], activations=["tanh", "sigmoid"])
+    x = Tensor(SHORT[:, :2])
+    np.sum(arrays(x)).backward()
+    np.testing.assert_array_equal(ad.grad(lambda X: np.sum(arrays(X)))(SHORT[:, :2]), x.grad)
+    # by a float, which starts as a Value and meets Tensors; and by one that meets Values only
+    by_float = [ad.grad(lambda t, model=model: model([t, 1.0]))(0.5) for model in (single, arrays)]
+    assert by_float[0] == pytest.approx(by_float[1], rel=1e-13)
+    assert ad.hessian(lambda x: arrays(x))(np.array([0.5, 1.0])).shape == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["Scalar", "tensor", "", None, 2, ["array"]])
+def test_an_unknown_magnification_is_refused(name):
+    for make in (lambda: MLP(2, [1], magnification=name), lambda: Layer(2, 1, magnification=name)):
+        with pytest.raises(ValueError, match=r"unknown magnification .*; known: scalar, array"):
+            make()
 
 
 # ---------------------------------------------------------------- activations
@@ -616,11 +806,13 @@ def test_activations_on_floats_are_those_by_hand(name):
     expected = nn.by_hand.ACTIVATIONS[name].value(z, 1)
     np.testing.assert_allclose(found, expected, rtol=4 * np.finfo(float).eps)
     np.testing.assert_allclose(nn.activations.activation(name)(scalars(z)).data, expected, rtol=1e-15)
+    np.testing.assert_array_equal(nn.activations.activation(name)(Tensor(z)).data, found)
     assert set(ACTIVATIONS) == set(nn.by_hand.ACTIVATIONS)
 
 
-def test_softmax_mixes_the_units_of_a_sample_only():
-    z = scalars([[1.0, 2.0, 3.0], [1000.0, 1000.0, -1000.0]])
+@pytest.mark.parametrize("make", [scalars, Tensor])
+def test_softmax_mixes_the_units_of_a_sample_only(make):
+    z = make([[1.0, 2.0, 3.0], [1000.0, 1000.0, -1000.0]])
     p = ACTIVATIONS["softmax"](z)
     np.testing.assert_allclose(p.data.sum(axis=1), 1.0, rtol=1e-15)
     assert p.data[1].tolist() == [0.5, 0.5, 0.0]

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import log_loss, mean_squared_error
 
 import nn
-from autodiff import Value, scalars, sigmoid
+from autodiff import MixedNodes, Tensor, Value, scalars, sigmoid
 from nn import losses
 from nn.losses import LOSSES, REDUCTIONS, bce, bce_with_logits, ce, half_sse, mse, sse
 
@@ -58,13 +58,15 @@ def test_value_and_gradient_are_those_of_the_definition(name, reduction, shape):
     assert type(found) is float
     np.testing.assert_allclose(found, expected, **VALUE)
 
-    nodes = scalars(x)
-    loss = REDUCED[name](y, nodes, reduction)
-    assert isinstance(loss, Value)
-    np.testing.assert_allclose(loss.data, found, **VALUE)
-    loss.backward()
     gradient = autograd.grad(lambda x: ORACLES[name](y, x) / divisor)(x)
-    np.testing.assert_allclose(nodes.grad, gradient, **GRADIENT)
+    for make, kind in ((scalars, Value), (Tensor, Tensor)):
+        nodes = make(x)
+        loss = REDUCED[name](y, nodes, reduction)
+        assert type(loss) is kind
+        assert np.shape(loss.data) == ()
+        np.testing.assert_allclose(loss.data, found, **VALUE)
+        loss.backward()
+        np.testing.assert_allclose(nodes.grad, gradient, **GRADIENT)
 
 
 @pytest.mark.parametrize("name", REDUCED)
@@ -87,11 +89,12 @@ def test_a_doubled_loss_is_noticed():
         np.testing.assert_allclose(sse(y, x), ORACLES["half_sse"](y, x) / 4, **VALUE)
 
 
+@pytest.mark.parametrize("make", [scalars, Tensor])
 @pytest.mark.parametrize("name", ["bce", "ce", "bce_with_logits"])
-def test_targets_may_be_nodes(name):
+def test_targets_may_be_nodes(name, make):
     y, x = batch(name, (3, 2))
     y[1] = 0.0, 1.0  # hard labels have gradients like any other
-    targets = scalars(y)
+    targets = make(y)
     loss = REDUCED[name](targets, x)
     assert loss.data == pytest.approx(ORACLES[name](y, x) / 3, rel=64 * EPSILON)
     loss.backward()
@@ -157,19 +160,21 @@ def test_saturated_probabilities(loss, y, yhat, value, gradient):
     overflows = not np.all(np.isfinite(gradient))  # 1 / 5e-324 is infinite in floats, with NumPy's warning
     with np.errstate(over="ignore" if overflows else "warn"):
         assert loss(y, np.array(yhat), "sum") == pytest.approx(value, rel=1e-15)
-        nodes = scalars(yhat)
-        total = loss(y, nodes, "sum")
-        total.backward()
-    assert total.data == pytest.approx(value, rel=1e-15)
-    np.testing.assert_allclose(nodes.grad, gradient, rtol=1e-15)
+        for make in (scalars, Tensor):
+            nodes = make(yhat)
+            total = loss(y, nodes, "sum")
+            total.backward()
+            assert total.data == pytest.approx(value, rel=1e-15)
+            np.testing.assert_allclose(nodes.grad, gradient, rtol=1e-15)
 
 
 @pytest.mark.parametrize(("loss", "y", "yhat"), [(bce, 1.0, 0.0), (bce, 0.0, 1.0), (ce, 1.0, 0.0), (bce, 0.5, 0.0)])
 def test_what_is_excluded_and_happened_is_infinite_with_a_warning(loss, y, yhat):
     with pytest.warns(RuntimeWarning, match="divide by zero"):
         assert loss([y], [yhat]) == math.inf
-    with pytest.warns(RuntimeWarning, match="divide by zero"):
-        assert loss([y], scalars([yhat])).data == math.inf
+    for make in (scalars, Tensor):
+        with pytest.warns(RuntimeWarning, match="divide by zero"):
+            assert loss([y], make([yhat])).data == math.inf
     with np.errstate(all="raise"), pytest.raises(FloatingPointError):
         loss([y], [yhat])
 
@@ -215,6 +220,11 @@ def test_bce_with_logits_is_exact_for_any_z(y, z):
     loss.backward()
     assert loss.data == pytest.approx(value, rel=8 * EPSILON, abs=5e-324)
     assert abs(nodes.grad[0] - derivative) <= 8 * EPSILON * size + 5e-324
+    array = Tensor([z])
+    loss = bce_with_logits([y], array)
+    loss.backward()
+    assert loss.item() == pytest.approx(value, rel=8 * EPSILON, abs=5e-324)
+    assert abs(array.grad[0] - derivative) <= 8 * EPSILON * size + 5e-324
 
 
 @pytest.mark.parametrize("z", [*LOGITS[:8], 30.0, -30.0])
@@ -236,6 +246,8 @@ def test_bce_with_logits_is_bce_of_a_sigmoid(y, z):
         (np.zeros(3), np.full(4, 0.5)),
         (0.0, np.full(4, 0.5)),
         (np.zeros(4), scalars(np.full((4, 2), 0.5))),
+        (np.zeros((4, 1)), Tensor(np.full(4, 0.5))),
+        (np.zeros(2), Tensor(0.5)),
     ],
 )
 def test_shapes_that_numpy_would_broadcast_are_refused(loss, y, yhat):
@@ -292,10 +304,31 @@ def test_lists_of_nodes_and_single_nodes_will_do():
     assert single.data == 4.0
 
 
+def test_lists_of_array_nodes_and_single_ones_will_do():
+    p, q = Tensor(0.5), Tensor(0.25)
+    loss = bce([1.0, 0.0], [p, q], "sum")
+    loss.backward()
+    assert loss.item() == pytest.approx(-math.log(0.5) - math.log(0.75), rel=1e-15)
+    assert (p.grad, q.grad) == (-2.0, 1.0 / 0.75)
+    rows = [Tensor([1.0, 2.0]), Tensor([3.0, 5.0])]
+    assert sse(np.zeros((2, 2)), rows, "sum").item() == 39.0
+    single = sse([1.0], Tensor(3.0))
+    assert single.shape == ()
+    assert single.item() == 4.0
+
+
+@pytest.mark.parametrize("loss", [sse, half_sse, mse, bce, bce_with_logits, ce])
+def test_targets_and_outputs_are_nodes_of_one_kind(loss):
+    for y, yhat in ((scalars([0.5]), Tensor([0.5])), (Tensor([0.5]), scalars([0.5])), (Tensor([0.5]), Value(0.5))):
+        with pytest.raises(MixedNodes):
+            loss(y, yhat)
+
+
 def test_inputs_are_not_changed():
     y, yhat = np.array([[1.0, 0.0]]), np.array([[1.0, 0.0]])
     for loss in LOSSES.values():
         loss(y, yhat)
+        loss(y, Tensor(yhat)).backward()
     assert y.tolist() == yhat.tolist() == [[1.0, 0.0]]
 
 
@@ -330,3 +363,4 @@ def test_labels_of_one_axis_fit_one_output(loss):
     y, yhat = np.array([0.0, 1.0, 1.0]), np.array([[0.2], [0.7], [0.4]])
     assert loss(y, yhat) == loss(y.reshape(-1, 1), yhat)
     assert loss(y, scalars(yhat)).data == loss(y.reshape(-1, 1), scalars(yhat)).data
+    assert loss(y, Tensor(yhat)).item() == loss(Tensor(y), Tensor(yhat)).item() == loss(y, yhat)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nn
-from autodiff import Value
+from autodiff import Tensor, Value
 from nn.optim import SGD
 
 BAD = [math.nan, math.inf, -math.inf]
@@ -26,10 +26,35 @@ def test_a_step_goes_against_the_gradient():
     assert [p.grad for p in parameters] == [0.5, -4.0, 0.0]  # a step leaves the gradients
 
 
-def test_a_parameter_no_backward_pass_has_reached_stays():
-    p = Value(1.0)
+def test_a_step_of_arrays_goes_against_the_gradient_in_new_arrays():
+    given = np.array([1.0, -2.0, 3.0])
+    p = Tensor(given)
+    p.grad = [0.5, -4.0, 0.0]
+    q = Value(1.0)
+    q.grad = 2.0
+    SGD([p, q], learning_rate=0.1).step()
+    assert p.data.tolist() == [1.0 - 0.1 * 0.5, -2.0 - 0.1 * -4.0, 3.0]
+    assert q.data == 1.0 - 0.1 * 2.0
+    assert given.tolist() == [1.0, -2.0, 3.0]
+    given.flags.writeable = False
+    SGD([Tensor(given)], learning_rate=0.1).step()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2), (0,)], ids=str)
+def test_a_step_keeps_the_shape_and_the_precision_of_an_array(shape, kind):
+    p = Tensor(np.ones(shape, kind))
+    p.grad = np.ones(shape)
+    SGD([p], 0.25).step()
+    assert type(p.data) is np.ndarray
+    assert (p.shape, p.dtype) == (shape, kind)
+    assert np.all(p.data == 0.75)
+
+
+@pytest.mark.parametrize("p", [Value(1.0), Tensor(1.0), Tensor([1.0, 1.0])])
+def test_a_parameter_no_backward_pass_has_reached_stays(p):
     SGD([p], 0.1).step()
-    assert p.data == 1.0
+    assert np.all(p.data == 1.0)
 
 
 def test_zero_grad():
@@ -60,8 +85,20 @@ def test_one_bad_gradient_and_nothing_moves(bad, place):
     assert [p.data for p in parameters] == [1.0, 2.0, 3.0]
 
 
-def test_descent_on_a_parabola_is_the_closed_form():
-    p = Value(1.0)
+@pytest.mark.parametrize("bad", BAD)
+def test_one_bad_entry_of_an_array_and_nothing_moves(bad):
+    parameters = [Tensor([1.0, 2.0], "W1"), Value(3.0), Tensor([[4.0]], "b1")]
+    for p in parameters:
+        p.grad = 1.0
+    parameters[0].grad = [0.5, bad]
+    with pytest.raises(ValueError, match=r"the gradient of Tensor\(.*name='W1'\) is not finite; no parameter"):
+        SGD(parameters, 0.1).step()
+    assert [np.array(p.data).tolist() for p in parameters] == [[1.0, 2.0], 3.0, [[4.0]]]
+
+
+@pytest.mark.parametrize("make", [Value, Tensor])
+def test_descent_on_a_parabola_is_the_closed_form(make):
+    p = make(1.0)
     sgd = SGD([p], learning_rate=0.125)
     for _ in range(10):
         sgd.zero_grad()
@@ -70,22 +107,24 @@ def test_descent_on_a_parabola_is_the_closed_form():
     assert p.data == 0.75**10  # p <- p (1 - 2/8): few binary digits, exact
 
 
-def test_descent_lowers_the_loss_of_a_network():
-    model = nn.MLP(2, [4, 1], seed=0)
+@pytest.mark.parametrize("magnification", nn.layers.MAGNIFICATIONS)
+def test_descent_lowers_the_loss_of_a_network(magnification):
+    model = nn.MLP(2, [4, 1], seed=0, magnification=magnification)
     sgd = SGD(model.parameters(), learning_rate=0.05)
     X, y = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([[1.0], [0.0], [0.5]])
     losses = []
     for _ in range(30):
         loss = nn.losses.mse(y, model(X))
-        losses.append(loss.data)
+        losses.append(loss.item())
         sgd.zero_grad()
         loss.backward()
         sgd.step()
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_it_is_the_by_hand_update():
-    model = nn.MLP(2, [3, 2], activations=["tanh", "identity"], seed=4)
+@pytest.mark.parametrize("magnification", nn.layers.MAGNIFICATIONS)
+def test_it_is_the_by_hand_update(magnification):
+    model = nn.MLP(2, [3, 2], activations=["tanh", "identity"], seed=4, magnification=magnification)
     net = nn.by_hand.MLP([2, 3, 2], ["tanh", "identity"], "sse")
     for k, layer in enumerate(model.layers, 1):
         net.W[k], net.b[k] = layer.W.data, layer.b.data
@@ -131,9 +170,17 @@ def test_a_learning_rate_is_a_number(rate):
 
 
 @pytest.mark.parametrize(("parameter", "kind"), [(1.0, "float"), ("p", "str"), (None, "NoneType"), ([], "list")])
-def test_a_parameter_is_a_value(parameter, kind):
-    with pytest.raises(TypeError, match=rf"SGD takes Values, got {kind}; try model\.parameters\(\)"):
+def test_a_parameter_is_a_node(parameter, kind):
+    with pytest.raises(TypeError, match=rf"SGD takes Values and Tensors, got {kind}; try model\.parameters\(\)"):
         SGD([Value(1.0), parameter], 0.1)
+
+
+@pytest.mark.parametrize("computed", [Value(1.0) * 2.0, Tensor([1.0]) * 2.0])
+def test_a_parameter_is_a_leaf(computed):
+    with pytest.raises(
+        ValueError, match=r"SGD moves leaves, and .* was computed, by mul: .* try model\.parameters\(\)"
+    ):
+        SGD([computed], 0.1)
 
 
 def test_a_model_is_no_list_of_parameters():
@@ -142,5 +189,7 @@ def test_a_model_is_no_list_of_parameters():
         SGD(model, 0.1)
     with pytest.raises(TypeError, match=r"try model\.parameters"):
         SGD(model.layers[0].W, 0.1)  # rows of a matrix
+    with pytest.raises(TypeError, match=r"SGD takes a list of nodes, got Tensor; try model\.parameters"):
+        SGD(nn.MLP(2, [1], seed=0, magnification="array").layers[0].W, 0.1)
     with pytest.raises(TypeError):
         SGD(Value(1.0), 0.1)

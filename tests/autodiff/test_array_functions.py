@@ -1,0 +1,282 @@
+"""What NumPy's functions do on Tensors, held against NumPy itself, differences, and forward against reverse mode.
+
+One table of expressions serves every check. The arrays are tiny and their elements differ, so that no expression
+stands at a kink.
+"""
+
+import inspect
+import itertools
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+from autodiff import Tensor, array_functions, operations, tensor
+from autodiff.operations import Operation
+from autodiff.tensor import FUNCTIONS, apply
+
+# Letters are arrays of these shapes; in every expression one at least is a node.
+SHAPES = {
+    "a": (3, 4),
+    "b": (4,),
+    "c": (3, 1),
+    "d": (2, 3, 4),
+    "e": (4, 3),
+    "f": (4, 4),
+    "g": (5,),
+    "s": (),
+    "t": (2, 1, 4, 2),
+    "u": (3,),
+    "z": (0, 3),
+}
+CASES = {
+    "reductions": [
+        "np.sum(a)", "np.sum(a, 0)", "np.sum(a, axis=(0, -1))", "np.sum(a, axis=())", "np.sum(a, 1, keepdims=True)",
+        "np.sum(d, axis=(0, 2), keepdims=True)", "np.sum(a, initial=2.0)", "np.sum(a, axis=0, where=a > 0)",
+        "np.sum(a, -1, None, None, True)", "a.sum(0)", "a.sum(axis=-1, keepdims=True)", "np.add.reduce(a)",
+        "np.add.reduce(a, axis=None)", "np.add.reduce(d, axis=(0, 1), keepdims=True)", "np.sum(s)", "np.sum(z, axis=0)",
+        "np.mean(a)", "np.mean(a, 1)", "np.mean(d, axis=(0, -1), keepdims=True)", "np.mean(a, axis=1, where=a > -1.5)",
+        "a.mean(0)", "np.mean(a, axis=())", "np.var(a)", "np.var(a, 0, ddof=1)", "np.var(d, axis=(1, 2), keepdims=True)",
+        "np.var(a, axis=0, correction=1)", "np.var(a, 1, mean=np.mean(a, 1, keepdims=True))", "a.var(ddof=2)",
+        "np.var(a, axis=1, where=a > -1.5)", "np.std(a)", "np.std(a, 0)", "np.std(a, axis=1, ddof=1, keepdims=True)",
+        "np.std(a, axis=1, where=a > -1.5)", "a.std(-1)", "np.prod(a)", "np.prod(a, 0)", "np.prod(d, axis=(0, 2))",
+        "np.prod(a, axis=1, keepdims=True)", "np.prod(a, initial=3.0)", "np.prod(a, axis=0, where=a > 0)",
+        "np.prod(z, axis=0)", "np.prod(a, axis=())", "a.prod()", "np.multiply.reduce(a, axis=1)", "np.prod(g)",
+        "np.max(a)", "np.max(a, 0)", "np.max(d, axis=(0, 2), keepdims=True)", "np.amax(a, 1)", "a.max(1)",
+        "np.max(a, axis=0, initial=0.1)", "np.max(a, axis=0, initial=-9.0, where=a > 0)", "np.maximum.reduce(a, axis=1)",
+        "np.min(a)", "np.min(a, 0)", "np.min(d, axis=(0, 2), keepdims=True)", "np.amin(a, 1)", "a.min(-1)",
+        "np.min(a, axis=0, initial=0.1)", "np.minimum.reduce(a)", "np.max(z, axis=0, initial=1.0)", "np.ptp(a)",
+        "np.ptp(a, axis=1, keepdims=True)", "np.cumsum(a)", "np.cumsum(a, 0)", "np.cumsum(a, axis=-1)", "a.cumsum(1)",
+        "np.add.accumulate(a, axis=1)", "np.cumprod(a)", "np.cumprod(a, axis=1)", "a.cumprod(0)", "np.cumsum(s)",
+        "np.cumulative_sum(g)", "np.cumulative_sum(a, axis=1, include_initial=True)", "np.cumulative_prod(a, axis=0)",
+        "np.multiply.accumulate(g)", "np.maximum.accumulate(a, axis=1)", "np.logaddexp.reduce(a, axis=1)",
+        "np.logaddexp.reduce(a, axis=None)", "np.hypot.reduce(a)", "np.subtract.reduce(a, axis=1)",
+        "np.logaddexp.accumulate(g)", "np.add.reduceat(g, [0, 3, 1])", "np.maximum.reduceat(a, [0, 2], axis=1)",
+        "np.trace(a)", "np.trace(d, 1, 1, 2)", "a.trace(offset=-1)", "np.linalg.trace(d)", "np.average(a)",
+        "np.average(a, axis=1, weights=np.exp(b))", "np.average(a, weights=np.exp(a))",
+        "np.average(a, 0, np.exp(u), returned=True)", "np.average(d, axis=(2, 0), weights=np.exp(np.arange(8.0)).reshape(4, 2))",
+        "np.median(a)", "np.median(a, axis=1)", "np.median(d, axis=(0, 1), keepdims=True)", "np.median(g)",
+        "np.quantile(a, 0.3)", "np.quantile(a, [0.1, 0.5, 1.0], axis=1)", "np.percentile(a, 40, axis=0, keepdims=True)",
+        "np.quantile(d, [[0.2], [0.9]], axis=(0, 2), keepdims=True)", "np.quantile(a, 0.35, method='hazen')",
+        "np.quantile(g, 0.35, method='nearest')", "np.quantile(g, [0.35, 0.8], method='median_unbiased')",
+        "np.quantile(g, 0.6, method='lower')", "np.cov(a)", "np.cov(a, rowvar=False)", "np.cov(g)", "np.cov(a, e.T)",
+        "np.cov(a, bias=True)", "np.cov(a, ddof=0, aweights=np.exp(b))", "np.cov(a, fweights=np.array([1, 3, 2, 1]))",
+        "np.corrcoef(a)", "np.corrcoef(a, b)", "np.corrcoef(a, rowvar=False)", "np.nansum(a, axis=0)", "np.nanmean(a, 1)",
+        "np.nanvar(a, 0, ddof=1)", "np.nanstd(a)", "np.nanprod(a, axis=1)", "np.nanmax(a, axis=0)", "np.nanmin(a)",
+        "np.nancumsum(a, axis=0)", "np.nancumprod(a, axis=1)", "np.nanmedian(a, axis=1)", "np.nanquantile(a, 0.3, axis=0)",
+        "np.nanpercentile(a, [30, 60], axis=1, keepdims=True)", "np.bincount([0, 2, 2, 0, 1], weights=g)",
+        "np.bincount([0, 2, 2], weights=u, minlength=5)", "np.trapezoid(a)", "np.trapezoid(a, dx=0.5, axis=0)",
+        "np.trapezoid(a, b)", "np.trapezoid(a, np.exp(c), axis=0)", "np.trapezoid(b, [0.0, 1.0, 3.0, 4.0])",
+    ],
+    "shapes": [
+        "np.reshape(a, (2, 6))", "np.reshape(a, -1)", "np.reshape(a, (4, -1), order='F')", "a.reshape(6, 2)",
+        "a.reshape((6, -1))", "a.reshape(4, 3, order='F')", "a.T.reshape((2, 6), order='A')", "np.ravel(a)",
+        "np.ravel(a, 'F')", "a.T.ravel(order='K')", "d.transpose(1, 2, 0).ravel('K')", "a.ravel()", "a.flatten('F')",
+        "np.transpose(a)", "np.transpose(d, (1, 2, 0))", "np.permute_dims(d, (0, -1, 1))", "a.T", "d.mT", "d.transpose(2, 0, 1)",
+        "d.transpose((1, 0, 2))", "d.transpose()", "np.swapaxes(d, 0, -1)", "d.swapaxes(1, 2)", "np.moveaxis(d, 0, -1)",
+        "np.moveaxis(d, [0, 1], [-1, -2])", "np.rollaxis(d, 2)", "np.rollaxis(d, 0, 3)", "np.matrix_transpose(d)",
+        "np.squeeze(t)", "np.squeeze(t, axis=1)", "t.squeeze()", "np.expand_dims(a, 0)", "np.expand_dims(a, (0, -1))",
+        "a[:, None]", "np.atleast_1d(s)", "np.atleast_2d(b)", "np.atleast_3d(b)", "np.atleast_3d(a)", "np.atleast_2d(s, a)",
+        "np.broadcast_to(b, (3, 4))", "np.broadcast_to(c, (2, 3, 4))", "np.broadcast_to(s, 3)", "np.broadcast_arrays(b, c)",
+        "np.meshgrid(b, u)", "np.meshgrid(b, u, g, indexing='ij', sparse=True)", "np.meshgrid(b, u, indexing='ij')",
+        "np.copy(a)", "a.copy()", "a.real", "np.real(a)", "a.conj()", "np.positive(a)", "+a", "np.unstack(d, axis=1)",
+        "list(a)", "[*a.flat]", "np.full_like(a, s)", "np.full_like(b, a[0])",
+    ],
+    "joins": [
+        "np.concatenate([a, a])", "np.concatenate((a, c), axis=1)", "np.concatenate([a, b], axis=None)",
+        "np.concatenate([d, d[:1]], -3)", "np.stack([a, 2.0 * a])", "np.stack([a, a], axis=-1)", "np.stack([s, s])",
+        "np.vstack([a, b])", "np.hstack([a, c])", "np.hstack([b, g])", "np.dstack([a, a])", "np.column_stack([u, a])",
+        "np.append(a, b)", "np.append(a, c, axis=1)", "np.block([[a, c], [a, c]])", "np.block([b, s])", "np.split(b, 2)",
+        "np.split(a, [1, 3], axis=1)", "np.array_split(g, 3)", "np.hsplit(a, 2)", "np.vsplit(e, 2)", "np.dsplit(d, [1])",
+        "np.insert(b, 1, s)", "np.insert(a, [0, 2], b, axis=0)", "np.insert(g, [1, 1, 4], u)", "np.concatenate([z, a[:, 1:]])",
+        "np.concatenate([np.ones(2), b])", "np.stack([b, np.zeros(4)])", "np.concatenate([b, [1, 2]])",
+    ],
+    "rearrangements": [
+        "np.repeat(a, 2)", "np.repeat(a, [1, 0, 2], axis=0)", "a.repeat(3, 1)", "np.tile(a, 2)", "np.tile(b, (2, 3))",
+        "np.tile(a, (2, 1, 2))", "np.roll(a, 1)", "np.roll(a, (1, -1), axis=(0, 1))", "np.roll(a, shift=2, axis=-1)",
+        "np.flip(a)", "np.flip(a, 0)", "np.flip(d, axis=(0, -1))", "np.fliplr(a)", "np.flipud(a)", "np.rot90(a)",
+        "np.rot90(d, 3, axes=(1, 2))", "np.pad(a, 1)", "np.pad(a, ((0, 1), (2, 0)), constant_values=3.0)",
+        "np.pad(b, (1, 2), 'edge')", "np.pad(a, 2, mode='reflect')", "np.pad(a, 3, 'wrap')", "np.pad(a, 2, 'symmetric')",
+        "np.pad(a, 1, constant_values=((1.0, 2.0), (3.0, 4.0)))", "np.diag(b)", "np.diag(a)", "np.diag(a, 1)",
+        "np.diag(b, k=-2)", "np.diagflat(a, 1)", "np.diagonal(a)", "np.diagonal(d, 1, 0, 2)", "a.diagonal(-1)",
+        "np.linalg.diagonal(d)", "np.tril(a)", "np.tril(d, -1)", "np.triu(a, 1)", "np.triu(d)", "np.resize(a, (2, 3))",
+        "np.resize(b, 7)", "np.take(a, [0, 5, 5])", "np.take(a, [2, 2, 0], axis=0)", "a.take(1, axis=-1)", "np.take(a, -1)",
+        "np.take(b, [[0, 6], [-1, 2]], mode='wrap')", "np.delete(a, 1, axis=0)", "np.delete(b, [0, -1])",
+        "np.take_along_axis(a, np.array([[0, 0, 3]]), axis=1)", "np.compress([True, False, True], a, axis=0)",
+        "a.compress([0, 1, 1, 0])", "np.extract(a > 0, a)", "np.sort(a)", "np.sort(a, axis=0)", "np.sort(a, axis=None)",
+        "np.sort(g)[::-1]", "np.partition(g, 2)[2]", "np.unique(g)", "np.unique(np.stack([g, g]), axis=0)",
+        "np.unwrap(3.0 * g)", "np.unwrap(4.0 * a, axis=0, period=5.0)",
+    ],
+    "indices": [
+        "a[0]", "a[-1, 2]", "a[1:]", "a[::-1, ::2]", "a[..., 0]", "a[None]", "a[:, None, 1:3]", "a[[0, 0, 2]]",
+        "a[[0, 1, 0], [3, 3, 3]]", "a[[[0], [2]], [1, 1]]", "a[a > 0]", "a[:, [True, False, False, True]]", "a[np.array([2, 0])]",
+        "a[1:, [0, 0, -1]]", "d[0, :, [1, 1, 2]]", "d[:, [0, 2], [1, 1]]", "d[[1, 1], ..., 0]", "s[()]", "s[None]", "s[...]",
+        "a[np.int64(1)]", "a[True]", "s[True]", "a[False]", "a[[]]", "b[2:2]", "a[np.ix_([0, 2], [1, 1])]", "a[range(2)]",
+        "d[np.ones((2, 3), dtype=bool)]", "d[(0,)]", "a[np.array([[True] * 4, [False] * 4, [True] * 4])]",
+    ],
+    "choices": [
+        "np.where(a > 0, a, b)", "np.where(a > 0, a, 0.0)", "np.where(b > 0, 0, a)", "np.where(a > 0, c, b)",
+        "np.where(True, s, a)", "np.where([True, False, True, False], b, 2.0 * s)", "np.clip(a, -1.0, 1.0)", "np.clip(a, b, None)",
+        "np.clip(a, a_min=None, a_max=0.5)", "a.clip(0.1)", "a.clip(max=0.3)", "np.clip(a, min=-0.5, max=c + 3.0)",
+        "np.clip(np.ones(4), b, None)", "np.select([a > 1, a < 0], [a, 2.0 * b], default=s)", "np.select([a > 1], [a * a])",
+        "np.choose([0, 2, 1, 0], [b, 2.0 * b, s])", "np.choose([[5], [-1], [1]], [a, b], mode='clip')",
+        "np.choose([5, -1, 0, 1], [b, s], mode='wrap')", "np.nan_to_num(a)", "np.piecewise(a, [a < 0, a > 1], [np.exp, 2.0, np.sin])",
+        "np.piecewise(b, b < 0, [lambda x: x * x, lambda x: -x])", "np.maximum(a, b)", "np.minimum(c, b)", "np.fmax(a, 0.1)",
+        "np.fmin(a, c)", "np.heaviside(a, 0.5)", "np.interp(a, [-1.0, 0.0, 1.5], [2.0, 3.0, -1.0])",
+        "np.interp([0.1, 0.45, 3.0, -1.0], [0.0, 0.4, 1.0, 2.0], b)", "np.interp(a, np.cumsum(np.exp(g)), g, left=9.0, right=s)",
+        "np.interp(a, [0.3, 0.8, 1.9], u, period=2.0)", "np.interp(s, [1.0], [2.0])",
+    ],
+    "products": [
+        "a @ e", "a @ b", "b @ e", "b @ b", "d @ e", "d @ b", "u @ d", "a @ t", "t.swapaxes(-1, -2) @ e", "np.matmul(a, e)",
+        "np.ones((2, 3)) @ a", "a @ np.ones((4, 2))", "z.T @ z", "z @ a", "[1.0, 2.0, 3.0] @ a", "np.dot(a, e)", "np.dot(s, a)", "np.dot(a, b)",
+        "np.dot(b, e)", "np.dot(d, e)", "np.dot(b, t)", "np.dot(d, t)", "a.dot(e)", "np.dot(a, 2.0)", "np.dot(2, a)",
+        "np.inner(b, b)", "np.inner(a, b)", "np.inner(d, a)", "np.inner(s, a)", "np.outer(a, g)", "np.outer(b, s)", "np.vdot(a, e)",
+        "np.linalg.outer(b, g)", "np.multiply.outer(a, g)", "np.subtract.outer(b, np.ones(2))", "np.tensordot(a, e, 1)",
+        "np.tensordot(a, d, axes=([0, 1], [1, 2]))", "np.tensordot(d, a, axes=(-1, 1))", "np.tensordot(b, g, 0)", "np.tensordot(a, a)",
+        "np.linalg.tensordot(d, e, axes=((2,), (0,)))", "np.kron(a, b)", "np.kron(b, a)", "np.kron(b, g)", "np.kron(d, a)",
+        "np.kron(s, a)", "np.cross(u, u[::-1])", "np.cross(e, u)", "np.cross(a, c, axis=0)", "np.cross(a, e, axisa=0, axisc=0)",
+        "np.linalg.cross(e, u)", "np.vecdot(a, b)", "np.vecdot(a, c, axis=0)", "np.linalg.vecdot(d, b)", "np.matvec(d, b)",
+        "np.vecmat(u, d)", "np.linalg.matmul(a, e)",
+        "np.einsum('ij,jk->ik', a, e)", "np.einsum('ij,j', a, b)", "np.einsum('ij->ji', a)", "np.einsum('ij->', a)", "np.einsum('ij', e)",
+        "np.einsum('ji', a)", "np.einsum('ii', f)", "np.einsum('ii->i', f)", "np.einsum('ii,i->i', f, b)", "np.einsum('i,i,i', b, b, b)",
+        "np.einsum('...j,j', d, b)", "np.einsum('...ij,...jk', d, e)", "np.einsum('i...->...', d)", "np.einsum('i...,i...->...', a, c)",
+        "np.einsum('ij,kj->ijk', a, a)", "np.einsum('i,j', b, g)", "np.einsum(a, [0, 1], e, [1, 2], [0, 2])", "np.einsum(a, [0, 1], b, [1])",
+        "np.einsum('ij,ij->j', a, c)", "np.einsum('iij->j', np.ones((4, 4, 1)) * b)", "np.einsum('ij,k->k', a, g)", "np.einsum('B A , A', a, b)",
+        "np.einsum('zij,zkj,k->zi', d, d, u, optimize='greedy')", "np.einsum('ijij->', np.multiply.outer(f, f))",
+    ],
+    "sequences": [
+        "np.diff(a)", "np.diff(a, axis=0)", "np.diff(g, n=2)", "np.diff(g, 0)", "np.diff(a, prepend=c)", "np.diff(a, append=1.0)", "np.diff(g, prepend=s)",
+        "np.diff(a, axis=0, prepend=b[None], append=0.0)", "np.ediff1d(a)", "np.ediff1d(b, to_begin=s, to_end=[1.0, 2.0])",
+        "np.gradient(g)", "np.gradient(a)", "np.gradient(a, 0.5)", "np.gradient(a, 2.0, [0.0, 1.0, 3.0, 4.0])", "np.gradient(a, axis=0)",
+        "np.gradient(g, edge_order=2)", "np.gradient(d, axis=(1, 2))", "np.gradient(g, [0.0, 0.5, 2.0, 2.5, 4.0], edge_order=2)", "np.gradient(g[:2])",
+        "np.linspace(s, 2.0, 5)", "np.linspace(b, 1.0, 3, endpoint=False)", "np.linspace(0.0, s, 4, retstep=True)", "np.linspace(c, b, 3, axis=-1)",
+        "np.linspace(s, 1.0, 1)", "np.linspace(s, 1.0, 0)", "np.logspace(s, 1.0, 4)", "np.logspace(s, b, 3, base=2.0, axis=1)",
+        "np.geomspace(np.exp(s), 100.0, 4)", "np.geomspace(np.exp(b), 2.0, 4, endpoint=False)", "np.vander(u)", "np.vander(b, 3, increasing=True)", "np.vander(b, 1)",
+        "np.polyval(u, a)", "np.polyval([1.0, 2.0, 3.0], b)", "np.polyval(u, 2.0)", "np.convolve(b, g)", "np.convolve(g, u, 'same')",
+        "np.convolve(u, g, 'valid')", "np.convolve(g, b, mode='same')", "np.convolve(np.ones(3), g)", "np.correlate(g, u)", "np.correlate(u, g, 'full')", "np.correlate(b, g, 'same')",
+        "np.correlate(g, b, 'full')", "np.apply_along_axis(np.sum, 0, a)", "np.apply_along_axis(lambda x: x * x.sum(), 1, d)",
+        "np.apply_along_axis(np.outer, 1, a, np.ones(2))",
+    ],
+    "elementwise": [
+        "np.exp(a) + np.sin(b)", "a / np.exp(b)", "np.exp(a) ** b", "a ** 2", "a ** 3 - c", "2.0 ** a", "np.abs(a)", "-a", "a % 0.7", "a // 0.7", "divmod(a, 0.7)",
+        "np.round(a, 1)", "np.round(a)", "a.round(2)", "np.around(a, -1)", "np.fix(a)", "np.trunc(a)", "np.sinc(a)", "np.angle(a)", "np.deg2rad(a)",
+        "np.degrees(a)", "np.fmod(a, 0.7)", "np.fmod(3.0, b)", "np.copysign(a, b)", "np.float_power(np.exp(a), b)", "np.logaddexp2(a, b)", "np.ldexp(a, 3)",
+        "np.hypot(a, b)", "np.arctan2(a, b)", "np.add(a, b, dtype=np.float64)", "np.array([1, 2, 3, 4]) * a", "a / np.array([1, 2, 4, 8])", "np.array([True, False, True, True]) * a",
+        "np.float64(2.0) * a", "a + np.float32(1.0)", "np.square(a)", "np.reciprocal(np.exp(a))", "np.sign(a) * a", "np.where(np.isnan(a), 0.0, a)", "a * [1.0, 2.0, 3.0, 4.0]",
+    ],
+}  # fmt: skip
+TABLE = [pytest.param(expression, id=expression) for group in CASES.values() for expression in group]
+
+# Their arithmetic is NumPy's in another order, or a kernel of another kind: equal to some ulps of the largest element.
+ROUNDED = (
+    "einsum", "cumprod", "cumulative_prod", "multiply.accumulate", "dot", "inner", "tensordot", "kron", "quantile", "percentile", "cov", "corrcoef",
+    "where=", "average", "gradient", "convolve", "correlate", "interp", "geomspace", "logspace", "logaddexp2", "float_power", "unwrap",
+    "vander", "matvec", "vecmat", "nan", "reduceat", "@", "hypot.reduce", "initial=3.0", "median", "polyval", "vdot", "sinc", "logaddexp", "divmod", "matmul", "**",
+)  # fmt: skip
+
+
+def case(expression):
+    """(the function, the letters that it takes)."""
+    names = [name for name in SHAPES if name in set(compile(expression, "", "eval").co_names) | letters_inside(expression)]
+    return eval(f"lambda {', '.join(names)}: {expression}", {"np": np}), names
+
+
+def letters_inside(expression):
+    code = compile(f"lambda: ({expression})", "", "eval").co_consts[0]
+    return set(code.co_names)
+
+
+def arrays(names, dtype=float, seed=0):
+    found = []
+    for name in names:
+        rng = np.random.default_rng([seed, ord(name)])
+        n = math.prod(SHAPES[name])
+        # every element has a place of its own between -2 and 2, half of a grid's width from its neighbours
+        places = (rng.permutation(n) + rng.uniform(0.25, 0.75, n)) / max(n, 1) * 4.0 - 2.0
+        found.append(places.reshape(SHAPES[name]).astype(dtype))
+    return found
+
+
+def leaves(y):
+    return list(y) if isinstance(y, (list, tuple)) else [y]
+
+
+def dot(xs, ys):
+    """<xs, ys>, and the sum of absolute contributions, which rounding is relative to."""
+    products = [np.ravel(np.asarray(x, float) * np.asarray(y, float)) for x, y in zip(leaves(xs), leaves(ys), strict=True)]
+    together = np.concatenate([np.zeros(1), *products])
+    return together.sum(), np.abs(together).sum()
+
+
+def drawn_like(ys, seed=1):
+    rng = np.random.default_rng(seed)
+    found = [rng.uniform(0.5, 1.5, np.shape(y)) * rng.choice([-1.0, 1.0], np.shape(y)) for y in leaves(ys)]
+    return type(ys)(found) if isinstance(ys, (list, tuple)) else found[0]
+
+
+def differences(f, at, along, h=1e-5):
+    """The derivative of f along a direction, by central differences of two widths: their error is O(h^4)."""
+
+    def central(width):
+        up = leaves(f(*(np.asarray(x + width * t) for x, t in zip(at, along, strict=True))))
+        down = leaves(f(*(np.asarray(x - width * t) for x, t in zip(at, along, strict=True))))
+        return [(np.asarray(u) - np.asarray(d)) / (2.0 * width) for u, d in zip(up, down, strict=True)]
+
+    return [(4.0 * fine - coarse) / 3.0 for fine, coarse in zip(central(h), central(2.0 * h), strict=True)]
+
+
+def close(found, expected, tolerance=1e-8):
+    for x, y in zip(leaves(found), leaves(expected), strict=True):
+        x, y = np.asarray(x), np.asarray(y)
+        assert x.shape == y.shape
+        scale = 1.0 + np.max(np.abs(y), initial=0.0)
+        np.testing.assert_allclose(x, y, rtol=0.0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("expression", TABLE)
+def test_value_shape_and_dtype_are_those_of_numpy(expression, dtype):
+    f, names = case(expression)
+    given = arrays(names, dtype)
+    copies = [np.array(x) for x in given]
+    expected, found = f(*given), f(*map(Tensor, given))
+    assert type(found) in (type(expected), Tensor, np.ndarray)
+    assert len(leaves(found)) == len(leaves(expected))
+    for x, y in zip(leaves(found), leaves(expected), strict=True):
+        data = x.data if type(x) is Tensor else x
+        y = np.asarray(y)
+        assert (data.shape, data.dtype) == (y.shape, y.dtype)
+        if any(word in expression for word in ROUNDED) or dtype is np.float32:
+            scale = np.max(np.abs(y), initial=0.0)
+            np.testing.assert_allclose(data, y, rtol=0, atol=40 * np.finfo(y.dtype).eps * scale)
+        else:
+            np.testing.assert_array_equal(data, y)
+    for x, copy in zip(given, copies, strict=True):
+        np.testing.assert_array_equal(x, copy)  # nobody wrote into the operands
+
+
+def check_derivatives(f, at):
+    """Forward against differences, reverse against forward, and the same one order higher."""
+    along = drawn_like(tuple(at), seed=2)
+    y, dy = ad.jvp(f, tuple(at), along)
+    close(dy, differences(f, at, along))
+    g = drawn_like(y)
+    y, pullback = ad.vjp(f, *at)
+    contributions = pullback(g)
+    forward, size = dot(g, dy)
+    backward, other = dot(contributions, along)
+    assert abs(forward - backward) <= 1e-12 * (size + other)
+
+    def adjoint(*x):
+        return ad.vjp(f, *x)[1](g)
+
+    _, second = ad.jvp(adjoint, tuple(at), along)
+    close(second, differences(adjoint, at, along), 1e-7)
+
+
+@pytest.mark.parametrize("expression", TABLE)
+def test_derivatives_of_first_and_second_order(expression):
+    f, names = case(expression)
+    check_derivatives(f, arrays(names))
