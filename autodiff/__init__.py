@@ -107,6 +107,7 @@ from autodiff.transforms import (
     vjp,
 )
 from autodiff.value import NO_GRAD, Value, scope
+from autodiff.zeros import Reason, ZeroGradient, why_zero
 
 # fmt: off
 __all__ = [
@@ -118,11 +119,13 @@ __all__ = [
     "NonFinite",
     "Path",
     "Primitive",
+    "Reason",
     "Receipt",
     "Scalars",
     "Tensor",
     "TotalDifferential",
     "Value",
+    "ZeroGradient",
     "absolute",
     "add",
     "adjoints",
@@ -201,5 +204,6 @@ __all__ = [
     "value_and_grad",
     "vjp",
     "where",
+    "why_zero",
 ]
 # fmt: on

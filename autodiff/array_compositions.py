@@ -6,13 +6,15 @@ derivative is that of the elements chosen.
 
 from __future__ import annotations
 
+import functools
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from autodiff.array_functions import node, on
+from autodiff.array_functions import node, on, one_axis
 from autodiff.operations import axes_of, scattered
 from autodiff.tensor import FUNCTIONS, Tensor, float_dtype, plain
 
@@ -80,7 +82,7 @@ def _quantile(
     share = (place - below).astype(kind).reshape(below.shape + (1,) * (rows.ndim - 1))
     low, high = rows[below], rows[np.minimum(below + 1, len(rows) - 1)]
     y = np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
-    y = _unless_nan(np.where(low == high, low, y), rows)  # two equal infinities have no difference
+    y = _unless_nan(y, rows)
     return y.reshape(below.shape + kept) if keepdims else y
 
 
@@ -117,8 +119,10 @@ def _nancumprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) ->
     return np.cumprod(np.where(np.isnan(a), 1.0, a), axis=axis, dtype=dtype)
 
 
-def _column_by_column(function: Callable[..., Any], a: Any, axis: Any, keepdims: bool) -> Any:
+def _column_by_column(numpy: Any, function: Callable[..., Any], a: Any, axis: Any, keepdims: bool) -> Any:
     """function of every column without its nan; a column of nothing else stays as it is."""
+    if not np.size(a):
+        return numpy(plain(a), axis=axis, keepdims=keepdims)
     rows, kept = _in_front(node(a), axis)
     columns = [rows[(slice(None), *at)] for at in np.ndindex(rows.shape[1:])]
     found = []
@@ -131,7 +135,7 @@ def _column_by_column(function: Callable[..., Any], a: Any, axis: Any, keepdims:
 
 @on(np.nanmedian)
 def _nanmedian(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = False) -> Any:
-    return _column_by_column(FUNCTIONS[np.median], a, axis, bool(keepdims))
+    return _column_by_column(np.nanmedian, FUNCTIONS[np.median], a, axis, bool(keepdims))
 
 
 @on(np.nanquantile)
@@ -140,7 +144,11 @@ def _nanquantile(
     keepdims: Any = False, *, weights: Any = None, interpolation: Any = None,
 ) -> Any:  # fmt: skip
     return _column_by_column(
-        lambda column: _quantile(column, q, method=method, weights=weights), a, axis, bool(keepdims)
+        functools.partial(np.nanquantile, q=q, method=method),
+        functools.partial(_quantile, q=q, method=method, weights=weights),
+        a,
+        axis,
+        bool(keepdims),
     )
 
 
@@ -170,6 +178,9 @@ def _cov(
         free: Any = float(x.shape[1] - ddof)
     else:
         free = np.sum(w) - ddof * (1.0 if aweights is None else np.sum(w * node(aweights)) / np.sum(w))
+    if free <= 0.0:
+        warnings.warn("Degrees of freedom <= 0 for slice", RuntimeWarning, stacklevel=5)
+        free = 0.0 * free
     x = x - np.average(x, axis=1, weights=w).reshape((-1, 1))
     return np.squeeze(np.matmul(x, np.transpose(x if w is None else x * w)) / free)
 
@@ -222,7 +233,7 @@ def _diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any =
         raise ValueError("diff takes an array of one dimension at least")
     if n == 0:
         return x
-    edge = list(x.shape)
+    axis, edge = one_axis(axis, x.ndim), list(x.shape)
     edge[axis] = 1
     ends = [node(end) if end is None or np.ndim(end) else np.broadcast_to(end, edge) for end in (prepend, append)]
     parts = [part for part, given in ((ends[0], prepend), (x, x), (ends[1], append)) if given is not None]
@@ -260,7 +271,8 @@ def _gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> A
             # Of three neighbours one has a number that leaves k when divided by 3: a comb tells its coefficient.
             comb = (np.arange(n) % 3 == k).astype(rows.dtype)
             coefficient = np.gradient(comb, spacing, edge_order=edge_order).reshape((n,) + (1,) * (x.ndim - 1))
-            total = total + coefficient * rows[np.minimum(first + (k - first) % 3, n - 1)]
+            neighbour = rows[np.minimum(first + (k - first) % 3, n - 1)]
+            total = total + np.where(coefficient != 0.0, coefficient * neighbour, 0.0)  # 0 * inf would be nan
         found.append(np.moveaxis(total, 0, along))
     return found[0] if len(found) == 1 else tuple(found)
 
@@ -307,7 +319,7 @@ def _logspace(
 @on(np.geomspace)
 def _geomspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0) -> Any:
     start, stop = _floats(in_float64(start), in_float64(stop))
-    if np.any(start == 0) or np.any(stop == 0) or np.any(np.sign(start) != np.sign(stop)):
+    if np.any(plain(start) * plain(stop) <= 0.0):
         raise ValueError("geomspace goes from one number to another of the same sign, and neither is 0")
     exponents = _linspace(np.log10(np.abs(start)), np.log10(np.abs(stop)), num, endpoint)
     y = np.sign(start) * 10.0**exponents
@@ -368,7 +380,7 @@ def _convolve(a: Any, v: Any, mode: Any = "full") -> Any:
     if mode not in spans:
         raise ValueError(f"a convolution has the mode 'full', 'same' or 'valid', got {mode!r}")
     places = np.arange(*spans[mode])[:, None] - np.arange(m)  # of a, beside each element of v
-    return np.matmul(np.where((places >= 0) & (places < n), a[np.clip(places, 0, n - 1)], 0.0), v)
+    return np.sum(np.where((places >= 0) & (places < n), a[np.clip(places, 0, n - 1)] * v, 0.0), axis=1)
 
 
 @on(np.correlate)
@@ -404,7 +416,10 @@ def _vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
 @on(np.unwrap)
 def _unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: float = 2.0 * math.pi) -> Any:
     x = node(p)
-    return x + (np.unwrap(x.data, discont, axis, period=period) - x.data)  # whole periods, by data
+    unwrapped = np.unwrap(x.data, discont, axis, period=period)
+    bounded = ~np.isinf(x.data)
+    periods = np.where(bounded, unwrapped - np.where(bounded, x.data, 0.0), np.where(np.isnan(unwrapped), np.nan, 0.0))
+    return x + periods.astype(unwrapped.dtype)  # whole periods, by data
 
 
 # --- functions of functions ---------------------------------------------------------------------------------------

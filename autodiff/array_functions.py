@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import operator
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -292,8 +293,7 @@ def _concatenate(
         raise ValueError(
             "concatenate takes one array at least, of one dimension at least; np.stack puts numbers together"
         )
-    axes = axes_of(axis, nodes[0].ndim)
-    joined = apply(operations.concatenate, nodes, {"axis": axes[0] if axes else 0})
+    joined = apply(operations.concatenate, nodes, {"axis": one_axis(axis, nodes[0].ndim)})
     return _cast(joined, dtype)
 
 
@@ -306,6 +306,7 @@ def _stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, ca
     nodes = [node(x) for x in arrays]
     if len({x.shape for x in nodes}) != 1:
         raise ValueError(f"stack takes arrays of one shape, got {[x.shape for x in nodes]}")
+    axis = one_axis(axis, nodes[0].ndim + 1)
     return np.concatenate([np.expand_dims(x, axis) for x in nodes], axis=axis, dtype=dtype)
 
 
@@ -396,7 +397,14 @@ def _masked(x: Any, where: Any, filler: float) -> Any:
     return x if where is True else np.where(np.broadcast_to(plain(where), x.shape), x, filler)
 
 
+def one_axis(axis: Any, ndim: int) -> int:
+    """An axis argument that may be no tuple, as an axis from 0."""
+    return int(np.lib.array_utils.normalize_axis_index(operator.index(axis), ndim))
+
+
 def _reduced(operation: Any, x: Any, axis: Any, keepdims: Any) -> Any:
+    if not x.ndim and axis in (0, -1):
+        axis = None  # NumPy lets a number be reduced along an axis that it has not
     return apply(operation, (x,), {"axis": axes_of(axis, x.ndim), "keepdims": bool(keepdims)})
 
 
@@ -419,25 +427,14 @@ def _count(x: Any, axis: Any, where: Any) -> Any:
     return math.prod(x.shape if axes is None else (x.shape[i] for i in axes))
 
 
-def _in_float32(ours: Function) -> Function:
-    """ours, which adds up float16 in float32, as NumPy's means do: sums of many would overflow."""
-
-    @functools.wraps(ours)
-    def computed(a: Any, *args: Any, **options: Any) -> Any:
-        x = node(a)
-        if x.dtype != np.float16 or options.get("dtype") is not None or (len(args) > 1 and args[1] is not None):
-            return ours(x, *args, **options)
-        return ours(x.astype(np.float32), *args, **options).astype(np.float16)
-
-    return computed
-
-
 @on(np.mean)
-@_in_float32
 def _mean(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True
 ) -> Any:
-    x = _cast(node(a), dtype)
+    x = node(a)
+    if dtype is None and x.dtype == np.float16:  # NumPy adds it up in float32: sums of many would overflow
+        return _mean(x, axis, np.float32, keepdims=keepdims, where=where).astype(np.float16)
+    x = _cast(x, dtype)
     total = np.sum(x, axis=axis, keepdims=True, where=where)
     return _kept(total / _count(x, axis, where), x, axis, keepdims)
 
@@ -451,7 +448,6 @@ def _kept(y: Any, x: Any, axis: Any, keepdims: Any) -> Any:
 
 
 @on(np.var)
-@_in_float32
 def _var(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *,
     where: Any = True, mean: Any = None, correction: Any = None,
@@ -465,7 +461,6 @@ def _var(
 
 
 @on(np.std)
-@_in_float32
 def _std(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *,
     where: Any = True, mean: Any = None, correction: Any = None,
@@ -515,25 +510,25 @@ def _ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> An
 @on(np.cumsum)
 def _cumsum(a: Any, axis: int | None = None, dtype: Any = None, out: Any = None) -> Any:
     x = _cast(node(a), dtype)
-    if axis is None:
+    if axis is None or (not x.ndim and axis in (0, -1)):
         x, axis = x.reshape((x.size,)), 0
-    axes = axes_of(axis, x.ndim)
-    return apply(operations.cumsum, (x,), {"axis": axes[0] if axes else 0})
+    return apply(operations.cumsum, (x,), {"axis": one_axis(axis, x.ndim)})
 
 
 @on(np.cumprod)
 def _cumprod(a: Any, axis: int | None = None, dtype: Any = None, out: Any = None) -> Any:
     # Products over windows of 1, 2, 4, ...: no division, so zeros do no harm to the derivatives.
     x = _cast(node(a), dtype)
-    if axis is None:
+    if axis is None or (not x.ndim and axis in (0, -1)):
         x, axis = x.reshape((x.size,)), 0
+    axis = one_axis(axis, x.ndim)
     y, step = np.moveaxis(x, axis, 0), 1
     while step < len(y):
         y, step = np.concatenate([y[:step], y[step:] * y[:-step]]), 2 * step
     return np.moveaxis(y, 0, axis)
 
 
-@on(np.trace, np.linalg.trace)
+@on(np.trace)
 def _trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
     return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
 
@@ -617,22 +612,20 @@ def _partition(a: Any, kth: Any, axis: int | None = -1, kind: Any = "introselect
 
 
 @on(np.where)
-def _where(condition: Any, *choices: Any, x: Any = None, y: Any = None) -> Any:
+def _where(condition: Any, *choices: Any) -> Any:
     condition = np.asarray(plain(condition))
-    if not choices and x is None and y is None:
+    if not choices:
         return np.where(condition)
-    if len(choices) != 2 and (x is None or y is None):
-        raise ValueError("either both or neither of x and y should be given")
-    a, b = choices or (x, y)
+    if len(choices) != 2:
+        raise ValueError("np.where takes a condition alone, or a condition and two arrays to choose from")
+    a, b = choices
     # Python's own numbers do not widen float32
     a, b = (float(z) if type(z) in (int, bool) else z if isinstance(z, (float, Value)) else node(z) for z in (a, b))
     return apply(operations.where, (a, b), {"condition": condition.astype(bool)})
 
 
 @on(np.clip)
-def _clip(
-    a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None, **options: Any
-) -> Any:
+def _clip(a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None) -> Any:
     low, high = (a_min if min is None else min), (a_max if max is None else max)
     return clip(node(a), low, high)
 
@@ -679,7 +672,8 @@ def _round(a: Any, decimals: int = 0, out: Any = None) -> Any:
 
 on(np.fix)(lambda x, out=None: np.trunc(node(x)))
 on(np.sinc)(lambda x: sinc(node(x)))
-on(np.real, np.real_if_close)(lambda val, tol=100: node(val))
+on(np.real)(lambda val: node(val))
+on(np.real_if_close)(lambda a, tol=100: node(a))
 on(np.imag)(lambda val: np.zeros(node(val).shape, node(val).dtype))
 
 
@@ -730,8 +724,7 @@ def _matmul(x1: Any, x2: Any, /, **options: Any) -> Any:
         raise TypeError(
             f"matmul of array nodes takes no {' and no '.join(options)}; use np.swapaxes before and after it"
         )
-    found = apply(operations.matmul, (node(x1), node(x2)), {})
-    return found
+    return apply(operations.matmul, (node(x1), node(x2)), {})
 
 
 def _matvec(x1: Any, x2: Any, /) -> Any:
@@ -850,14 +843,14 @@ def _reduce(ufunc: np.ufunc, array: Any, axis: Any = 0, keepdims: bool = False, 
         return _REDUCE[ufunc](x, axis=axis, keepdims=keepdims, **options)
     x = _cast(x, options.pop("dtype", None))
     y = ufunc.reduce(x.data, axis=axis, keepdims=keepdims)  # checks the arguments, too
-    axes = axes_of(axis, x.ndim)
-    axes = tuple(range(x.ndim)) if axes is None else axes
-    if options or not math.prod(x.shape[i] for i in axes):
-        raise TypeError(
-            f"np.{ufunc.__name__}.reduce of array nodes takes no {' and no '.join(options) or 'empty array'}"
-        )
+    axes = tuple(range(x.ndim)) if axis is None or not x.ndim else axes_of(axis, x.ndim) or ()
+    if options:
+        raise TypeError(f"np.{ufunc.__name__}.reduce of array nodes takes no {' and no '.join(options)}")
     rest = tuple(i for i in range(x.ndim) if i not in axes)
-    rows = _transpose(x, (*axes, *rest)).reshape((-1, *(x.shape[i] for i in rest)))
+    count = math.prod(x.shape[i] for i in axes)
+    if not count:
+        return y  # of nothing: a constant
+    rows = _transpose(x, (*axes, *rest)).reshape((count, *(x.shape[i] for i in rest)))
     return functools.reduce(ufunc, rows).reshape(y.shape)
 
 
@@ -866,7 +859,7 @@ def _accumulate(ufunc: np.ufunc, array: Any, axis: Any = 0, **options: Any) -> A
     if ufunc in _ACCUMULATE:
         return _ACCUMULATE[ufunc](x, axis=axis, **options)
     x = _cast(x, options.pop("dtype", None))
-    rows = [*np.moveaxis(x, axis, 0)]
+    rows = [*np.moveaxis(x, one_axis(axis, x.ndim), 0)]
     for i in range(1, len(rows)):
         rows[i] = ufunc(rows[i - 1], rows[i])
     return np.stack(rows, axis=axis) if rows else x

@@ -123,8 +123,8 @@ class Custom(Operation):
             elif isinstance(x, Value) or (isinstance(x, np.ndarray) and any(isinstance(e, Value) for e in _objects(x))):
                 meets_array()  # a transform starts again with Tensors
                 raise TypeError(
-                    f"{self!r} was called with a Value: its rule is one for arrays. Give it autodiff.Tensor(number), or "
-                    "make a rule for Values with autodiff.primitive"
+                    f"{self!r} was called with a Value: its rule is one for arrays. Give it autodiff.Tensor(number), "
+                    "or make a rule for Values with autodiff.primitive"
                 )
         nondiff = {i: given[i] for i in sorted(positions)}
         for i, x in nondiff.items():
@@ -187,7 +187,7 @@ class Custom(Operation):
             arrays.append(array if array.dtype.kind == "f" else array.astype(float))
         return arrays, structure
 
-    def forward(self, *operands: Any, call: Call) -> Any:  # type: ignore[override]
+    def forward(self, *operands: Any, call: Call) -> Any:
         """The data of the node for these plain operands."""
         return call.packed(self._arrays(self.function(*call.all_arguments(operands)))[0])
 
@@ -207,7 +207,9 @@ class Custom(Operation):
                 leaf = restacked(leaf) if leaf.size and all(type(x) is Tensor for x in leaf.flat) else leaf
             if leaf is not None and type(leaf) is not Tensor:
                 if not _is_number(leaf):
-                    raise TypeError(f"{what} of the {place} is {type(leaf).__name__} {leaf!r:.40}, expected real numbers")
+                    raise TypeError(
+                        f"{what} of the {place} is {type(leaf).__name__} {leaf!r:.40}, expected real numbers"
+                    )
                 kind = getattr(like, "dtype", np.dtype(float))
                 # A view: the rule may keep the array itself, and sweeps add to arrays that nobody else has.
                 leaf = np.asarray(leaf, kind if kind.kind == "f" else float)[...]
@@ -262,7 +264,9 @@ class custom_jvp(Custom):
 
         def rule(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
             if len(rules) != len(primals):
-                raise TypeError(f"{self!r} has {len(rules)} rules by defjvps and was called with {len(primals)} arguments")
+                raise TypeError(
+                    f"{self!r} has {len(rules)} rules by defjvps and was called with {len(primals)} arguments"
+                )
             y = self(*primals)
             parts = [one(t, y, *primals) for one, t in zip(rules, tangents, strict=True) if one is not None]
             total: Any = np.zeros(np.shape(_data(y))) if not parts else parts[0]
@@ -282,7 +286,9 @@ class custom_jvp(Custom):
         result = self.rule(*call.nondiff.values(), tuple(primals), tuple(moved))
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(f"the rule of {self!r} returns a pair (y, dy), got {type(result).__name__} {result!r:.60}")
-        likes = [np.broadcast_to(np.zeros((), dtype), shape) for shape, dtype in zip(call.shapes, call.dtypes, strict=True)]
+        likes = [
+            np.broadcast_to(np.zeros((), dtype), shape) for shape, dtype in zip(call.shapes, call.dtypes, strict=True)
+        ]
         return [
             np.zeros(like.shape, like.dtype) if leaf is None else leaf
             for leaf, like in zip(
@@ -352,7 +358,9 @@ class custom_vjp(Custom):
         assert self.fwd is not None
         result = self.fwd(*call.all_arguments(leaves))
         if not isinstance(result, tuple) or len(result) != 2:
-            raise TypeError(f"fwd of {self!r} returns a pair (y, residuals), got {type(result).__name__} {result!r:.60}")
+            raise TypeError(
+                f"fwd of {self!r} returns a pair (y, residuals), got {type(result).__name__} {result!r:.60}"
+            )
         return result[0], result[1]
 
     def _first_run(self, call: Call, leaves: list[Any]) -> Any:
@@ -376,13 +384,17 @@ class custom_vjp(Custom):
         result = self.bwd(*call.nondiff.values(), residuals, cotangent)
         count = len(call.structure[1])
         if not isinstance(result, (tuple, list)) or len(result) != count:
-            came = f"{len(result)} of them" if isinstance(result, (tuple, list)) else f"{type(result).__name__} {result!r:.40}"
+            came = (
+                f"{len(result)} of them"
+                if isinstance(result, (tuple, list))
+                else f"{type(result).__name__} {result!r:.40}"
+            )
             raise TypeError(f"bwd of {self!r} returns a tuple of {count} cotangent(s), one per argument, got {came}")
         found = self._fitted(list(result), call.structure, operands, f"bwd of {self!r}: the cotangent", "argument")
         if not recording and type(g) is not Tensor and any(type(leaf) is Tensor for leaf in found):
             raise TypeError(
-                f"bwd of {self!r} returned a node for plain arrays: it uses a node that is not among its arguments, whose "
-                "derivative would be lost. Pass that node as an argument"
+                f"bwd of {self!r} returned a node for plain arrays: it uses a node that is not among its arguments, "
+                "whose derivative would be lost. Pass that node as an argument"
             )
         return [_zeros(x) if leaf is None else leaf for x, leaf in zip(operands, found, strict=True)]
 

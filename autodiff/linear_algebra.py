@@ -56,7 +56,10 @@ QRResult: Any = type(np.linalg.qr(np.eye(1)))
 
 def mT(x: Any) -> Any:
     """The transposes of a stack of matrices."""
-    return x.swapaxes(-1, -2)
+    if type(x) is not Tensor:
+        return x.swapaxes(-1, -2)
+    n = x.ndim  # np.swapaxes of a node takes longer: it asks NumPy which axis goes where
+    return apply(operations.transpose, (x,), {"axes": (*range(n - 2), n - 1, n - 2)})
 
 
 def _skew(x: Any) -> Any:
@@ -237,11 +240,15 @@ def _lstsq(a: Any, b: Any, rcond: Any = None) -> Any:
 
 # --- determinants -------------------------------------------------------------------------------------------------
 
-WELL_CONDITIONED = 1e4  # the k-th derivative of det loses a factor of condition**(k - 1) by inv, below this
+# The k-th derivative of det loses a factor of condition**(k - 1) by inv, which nodes may be differentiated for further.
+# In the first the errors of det and inv cancel: G. W. Stewart, "On the adjugate matrix", Linear Algebra Appl. 283
+# (1998).
+WELL_CONDITIONED = 1e4
+WELL_CONDITIONED_FOR_ONE = 1e8
 
 
-def _cofactors(a: Any) -> Any:
-    """The matrices of cofactors of a stack of matrices: d det(a)/da; for singular ones too."""
+def _cofactors(a: Any, y: Any) -> Any:
+    """The matrices of cofactors of a stack of matrices, d det(a)/da; for singular ones too. y is det(a)."""
     if not a.size:
         return np.zeros(a.shape, a.dtype)
     try:
@@ -251,12 +258,14 @@ def _cofactors(a: Any) -> Any:
     if inverted is not None:
         with np.errstate(over="ignore"):
             largest = [np.max(np.abs(plain(x)), axis=(-2, -1)) for x in (a, inverted)]
-            poor = largest[0] * largest[1] * a.shape[-1] > WELL_CONDITIONED
+            limit = WELL_CONDITIONED if type(a) is Tensor else WELL_CONDITIONED_FOR_ONE
+            poor = largest[0] * largest[1] * a.shape[-1] > limit
         if not poor.any():
-            return np.linalg.det(a)[..., None, None] * mT(inverted)
+            return y.reshape((*y.shape, 1, 1)) * mT(inverted)
     if a.ndim == 2:
         return _cofactors_by_border(a)
-    return np.stack([_cofactors(one) for one in a.reshape((-1, *a.shape[-2:]))]).reshape(a.shape)
+    matrices = zip(a.reshape((-1, *a.shape[-2:])), y.reshape(-1), strict=True)
+    return np.stack([_cofactors(one, det) for one, det in matrices]).reshape(a.shape)
 
 
 def _cofactors_by_border(a: Any) -> Any:
@@ -297,8 +306,8 @@ def _polynomial_det(k: Any) -> tuple[Any, Any]:
 determinant = Operation(
     "det",
     np.linalg.det,
-    [lambda g, y, a: g.reshape((*y.shape, 1, 1)) * _cofactors(a)],
-    pushes=[lambda t, y, a: np.sum(_cofactors(a) * t, axis=(-2, -1))],
+    [lambda g, y, a: g.reshape((*y.shape, 1, 1)) * _cofactors(a, y)],
+    pushes=[lambda t, y, a: np.sum(_cofactors(a, y) * t, axis=(-2, -1))],
 )
 log_determinant = Operation(
     "slogdet",
@@ -658,17 +667,17 @@ def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> A
     """The norm of vectors or matrices; at 0 the Euclidean one has no slope and gives nan."""
     x = node(x)
     if axis is None and (ord is None or (ord == 2 and x.ndim == 1) or (ord in ("f", "fro") and x.ndim == 2)):
-        flat = x.reshape(-1)
+        flat = x if x.ndim == 1 else apply(operations.reshape, (x,), {"shape": (x.size,)})
         length = np.sqrt(flat @ flat)
         return length.reshape((1,) * x.ndim) if keepdims else length
-    axes = axes_of(axis, x.ndim)
+    if isinstance(axis, tuple) and len(axis) == 2 and axis[0] == axis[1]:
+        raise ValueError(f"norm takes two different axes, got {axis}")
+    axes = axes_of(axis if axis is None or isinstance(axis, tuple) else int(axis), x.ndim)
     axes = tuple(range(x.ndim)) if axes is None else axes
     if len(axes) == 1:
         return _vector_norm(x, ord, axes, bool(keepdims))
     if len(axes) != 2:
-        raise ValueError(f"norm takes one axis for vectors or two for matrices, got {axes} of {x.shape}")
-    if axes[0] == axes[1]:
-        raise ValueError(f"norm takes two different axes, got {axis}")
+        raise ValueError(f"norm takes one axis of vectors or two of matrices, got the axes {axes} of {x.shape}")
     return _matrix_norm(x, ord, axes, bool(keepdims))
 
 
@@ -684,6 +693,8 @@ def _norm_of_vectors(x: Any, /, *, axis: Any = None, keepdims: Any = False, ord:
 @on(np.linalg.matrix_norm)
 def _norm_of_matrices(x: Any, /, *, keepdims: Any = False, ord: Any = "fro") -> Any:
     x = node(x)
+    if x.ndim < 2:
+        raise ValueError(f"matrix_norm takes a matrix or a stack of them, got an array of shape {x.shape}")
     return _matrix_norm(x, ord, (x.ndim - 2, x.ndim - 1), bool(keepdims))
 
 
@@ -691,6 +702,8 @@ def _norm_of_matrices(x: Any, /, *, keepdims: Any = False, ord: Any = "fro") -> 
 def _cond(x: Any, p: Any = None) -> Any:
     """The condition number |x| |x^-1|; LinAlgError for singular matrices but in the Euclidean norm, where it is inf."""
     x = node(x)
+    if 0 in x.shape[-2:]:
+        raise LinAlgError(f"cond takes matrices that are not empty, got an array of shape {x.shape}")
     if p is None or p in (2, -2):
         values = np.linalg.svdvals(x)
         with np.errstate(divide="ignore"):
@@ -699,17 +712,6 @@ def _cond(x: Any, p: Any = None) -> Any:
 
 
 # --- products -----------------------------------------------------------------------------------------------------
-
-
-@on(np.linalg.matmul)
-def _matmul(x1: Any, x2: Any, /) -> Any:
-    return apply(operations.matmul, (node(x1), node(x2)), {})
-
-
-@on(np.linalg.vecdot)
-def _vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
-    x1, x2 = np.moveaxis(node(x1), axis, -1), np.moveaxis(node(x2), axis, -1)
-    return (x1[..., None, :] @ x2[..., :, None])[..., 0, 0]
 
 
 @on(np.linalg.trace)

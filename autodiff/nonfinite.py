@@ -18,7 +18,7 @@ from autodiff import tensor, trees
 from autodiff.graph import checked_node, order
 from autodiff.notation import Node, argument_names, formula, number_text
 from autodiff.primitives import Primitive
-from autodiff.scalars import Scalars
+from autodiff.scalars import scalars
 from autodiff.sweeps import Patch
 from autodiff.tensor import Tensor
 from autodiff.transforms import Run
@@ -117,15 +117,15 @@ def _outputs(f: Callable[..., Any], args: Sequence[Any]) -> list[Any]:
     """What f returns when it is run on nodes: nodes, and plain numbers and arrays."""
     leaves, structure = trees.flatten(list(args))
     leaves = [_unboxed(x) for x in leaves]
-    scalar = any(isinstance(x, np.ndarray) and x.dtype == object for x in leaves)  # the scalar magnification
-    if scalar:
-        leaves = [x.astype(object) if _is_array(x) and x.dtype.kind == "f" else x for x in leaves]
     roots = argument_names(f, len(args))
     names = [name for root, part in zip(roots, structure[1], strict=True) for name in trees.places(part, root)]
     real = [i for i, x in enumerate(leaves) if _is_real(x)]
-    whole = [
-        i for i in real if not isinstance(leaves[i], (float, np.floating)) and np.asarray(leaves[i]).dtype.kind in "iu"
-    ]
+    kinds = [np.asarray(x).dtype.kind for x in leaves]
+    whole = [i for i in real if kinds[i] in "iu"]
+    if any(kinds[i] == "O" for i in real):  # the scalar magnification, for arrays of Values
+        for i in real:
+            if np.ndim(leaves[i]) and i not in whole:
+                leaves[i] = scalars(leaves[i], names[i])
     try:
         return _run(f, structure, leaves, real, names)
     except (TypeError, IndexError):
@@ -139,7 +139,8 @@ def _run(f: Callable[..., Any], structure: Any, leaves: list[Any], chosen: list[
     def on_chosen(*lifted: Any) -> Any:
         given = list(leaves)
         for i, x in zip(chosen, lifted, strict=True):
-            _name(x, names[i])
+            if isinstance(x, Node):
+                x.name = names[i]
             given[i] = x
         return f(*trees.unflatten(structure, given))
 
@@ -154,14 +155,6 @@ def _run(f: Callable[..., Any], structure: Any, leaves: list[Any], chosen: list[
         if not _is_real(x):
             checked_node(x, "first_nonfinite: f must return nodes; it")
     return found
-
-
-def _name(x: Any, name: str) -> None:
-    if isinstance(x, Scalars):
-        for index in np.ndindex(x.shape):
-            x.view(np.ndarray)[index].name = name + (f"[{','.join(map(str, index))}]" if index else "")
-    else:
-        x.name = name
 
 
 def _unboxed(x: Any) -> Any:
@@ -216,12 +209,12 @@ class Lines:
 
 def _user_line() -> tuple[str, int]:
     """(file, line) of the innermost call that is neither in this package nor in NumPy; ("", 0) if there is none."""
-    frame = sys._getframe(2)
+    frame: Any = sys._getframe(2)
     while frame is not None:
         file = frame.f_code.co_filename
         if not file.startswith((OURS, NUMPYS, "<__array_function__")):
             return file, frame.f_lineno
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return "", 0
 
 
@@ -348,6 +341,7 @@ def _in_derivatives(outputs: list[Any], lines: Lines) -> NonFinite | None:
 def _in_edge(node: Any, position: int, upstream: Any, contribution: Any, lines: Lines) -> NonFinite | None:
     """What went wrong on an edge of an elementwise operation; None if its sum over a broadcast axis overflowed."""
     parent = node.operands[position]
+    local: Any
     if isinstance(node, Value):
         k = sum(isinstance(x, Value) for x in node.operands[:position])
         local = node.edges()[k][1]

@@ -108,8 +108,7 @@ def axes_of(axis: Any, ndim: int) -> tuple[int, ...] | None:
     """NumPy's axis argument as a tuple of axes from 0; None for all of them."""
     if axis is None:
         return None
-    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
-    return tuple(np.lib.array_utils.normalize_axis_index(one, ndim) for one in axes)
+    return tuple(np.lib.array_utils.normalize_axis_tuple(axis, ndim))
 
 
 # --- shapes ---------------------------------------------------------------------------------------------------

@@ -68,15 +68,18 @@ def pulled(
             upstream, free = adjoints.get(node), False
         else:
             upstream, free = adjoints.pop(node, None), node in owned
-            owned.discard(node)
+            if free:
+                owned.remove(node)
         if upstream is None:
             continue
         contributions = node.pull(upstream, needed, recording, free)
-        if free and len(contributions) == 2:  # one parent at most may have it for its own
-            free = contributions[0][1] is not contributions[1][1]
+        if free:  # one parent at most may have it for its own
+            free = sum([contribution is upstream for _, contribution in contributions]) < 2
         for parent, contribution in contributions:
             present = adjoints.get(parent)
-            if type(contribution) is Patch:
+            if type(contribution) is float:
+                adjoints[parent] = contribution if present is None else present + contribution
+            elif type(contribution) is Patch:
                 adjoints[parent] = contribution.added_to(present, parent in owned)
                 owned.add(parent)
             elif present is None:

@@ -13,6 +13,7 @@ derivatives are nodes themselves; elsewhere they are plain numbers, and arrays t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import threading
@@ -46,6 +47,7 @@ class _Active(threading.local):
 
 
 _active = _Active()
+_everywhere: dict[Run, None] = {}  # the runs of all threads: f may hand its nodes to a thread that differentiates too
 
 
 def _start_again() -> None:
@@ -75,18 +77,23 @@ class Run:
         # the leaves of the chosen arguments, as they came
         self.numbers, self.structure = trees.flatten([args[position] for position in argnums])
         self.kinds = [self._kind(i) for i in range(len(self.numbers))]
-        has_values, has_arrays = VALUE in self.kinds or VALUES in self.kinds, ARRAY in self.kinds or TENSOR in self.kinds
+        has_values = VALUE in self.kinds or VALUES in self.kinds
+        has_arrays = ARRAY in self.kinds or TENSOR in self.kinds
         runs = _active.runs
         self.from_nodes = has_values or TENSOR in self.kinds
-        self.floats_are_tensors = has_arrays or (not has_values and any(run.floats_are_tensors for run in runs))
+        self.floats_are_tensors: bool = has_arrays or (not has_values and any(run.floats_are_tensors for run in runs))
         self.may_start_again = not has_values and not self.floats_are_tensors and FLOAT in self.kinds
-        runs.append(self)
+        self.inputs: list[Any] = []
         try:
+            runs.append(self)
+            _everywhere[self] = None
             self.result = self._called(args, options)
         finally:
-            runs.pop()
+            if runs and runs[-1] is self:
+                runs.pop()
+            _everywhere.pop(self, None)
         self.may_start_again = False
-        self.recording = self.from_nodes or (bool(runs) and self._reaches_outside())
+        self.recording = self.from_nodes or (bool(_everywhere) and self._reaches_outside())
 
     def _called(self, args: Sequence[Any], options: Any) -> Any:
         """What f returns for nodes in the place of the chosen arguments."""
@@ -96,6 +103,9 @@ class Run:
             return self._called_once(args, options)
         except _StartAgain as again:
             if again.run is not self:
+                raise
+        except AttributeError as error:  # x.sum(), which a NumPy float has too
+            if type(error.obj) is not Value or not hasattr(Tensor, str(error.name)):
                 raise
         self.may_start_again, self.floats_are_tensors = False, True
         try:
@@ -122,7 +132,7 @@ class Run:
         return [place for part in parts for place in part][i]
 
     def _kind(self, i: int) -> str:
-        """What the i-th leaf will be: FLOAT for what becomes a Value or a Tensor, ARRAY for what becomes a Tensor, ..."""
+        """What the i-th leaf is: FLOAT for what becomes a Value or a Tensor, ARRAY for what becomes a Tensor, ..."""
         x = self.numbers[i]
         if type(x) is float:
             return FLOAT
@@ -134,7 +144,10 @@ class Run:
                     self.numbers[i] = restacked(x)
                     return TENSOR
                 if all(isinstance(element, (Value, *REAL)) for element in x.flat):
-                    return VALUES
+                    if any(isinstance(element, Value) for element in x.flat):
+                        return VALUES
+                    self.numbers[i] = x.astype(float)
+                    return ARRAY
         elif type(x) is Value:
             return VALUE
         elif type(x) is Tensor:
@@ -146,8 +159,8 @@ class Run:
             return FLOAT
         kind = f"an array of {x.dtype}" if isinstance(x, (np.ndarray, np.generic)) else f"{type(x).__name__} {x!r:.40}"
         raise TypeError(
-            f"{self.where}: {self.place(i)} is {kind}; derivatives are taken by real numbers, arrays of them, nodes, and "
-            "lists, tuples and dicts of these. Name the arguments to differentiate by with argnums"
+            f"{self.where}: {self.place(i)} is {kind}; derivatives are taken by real numbers, arrays of them, nodes, "
+            "and lists, tuples and dicts of these. Name the arguments to differentiate by with argnums"
         )
 
     def _lifted(self, x: Any, kind: str) -> Any:
@@ -184,7 +197,9 @@ class Run:
         """The outputs as the caller gets them: nodes where these are wanted, or else plain numbers and fresh arrays."""
         if self.recording:
             return list(outputs)
-        return [np.array(y) if isinstance(y, np.ndarray) and not isinstance(y, Scalars) else _detached(y) for y in outputs]
+        return [
+            np.array(y) if isinstance(y, np.ndarray) and not isinstance(y, Scalars) else _detached(y) for y in outputs
+        ]
 
     def aux_given_back(self, aux: Any) -> Any:
         """What f returned besides: as it is, but for nodes where nobody wants these."""
@@ -228,7 +243,9 @@ class Run:
         given = []
         for y in outputs:
             if isinstance(y, Scalars):
-                tangent = _gathered([found.get(node, 0.0) for node in _elements_of(y)], y.shape)
+                tangent = _gathered(
+                    [found.get(node, 0.0) if type(node) is Value else 0.0 for node in _elements_of(y)], y.shape
+                )
             elif type(y) is Tensor or type(y) is Value:
                 tangent = found.get(y)
                 if tangent is None:
@@ -254,7 +271,7 @@ class Run:
         results = [node for y in trees.flatten(self.result)[0] for node in _nodes(y, mixed=True)]
         tensors = [node for node in results if type(node) is Tensor]
         values = [node for node in results if type(node) is Value]
-        outer = {node: None for run in _active.runs for x in run.inputs for node in _nodes(x)}
+        outer = {node: None for run in list(_everywhere) for x in run.inputs for node in _nodes(x)}
         if tensors:  # what was made before our inputs may depend on those of another transform
             since = min((node.number for node in self.inputs_of(Tensor)), default=sys.maxsize)
             reached = dict.fromkeys(tensors)
@@ -293,9 +310,7 @@ def _shape(x: Any) -> tuple[int, ...]:
 
 
 def _is_real(x: Any) -> bool:
-    if isinstance(x, (bool, np.bool_)):
-        return False
-    return isinstance(x, REAL) or (isinstance(x, np.ndarray) and x.dtype.kind in "fiu") or isinstance(x, np.floating)
+    return isinstance(x, (*REAL, np.floating)) or (isinstance(x, np.ndarray) and x.dtype.kind in "fiub")
 
 
 def _float_type(x: Any) -> Any:
@@ -305,9 +320,9 @@ def _float_type(x: Any) -> Any:
 
 def _plain(x: Any) -> Any:
     """An array of no dimensions as a number: a float, or NumPy's own for other precisions."""
-    if isinstance(x, (np.ndarray, np.generic)) and x.ndim == 0:
-        return float(x) if x.dtype == np.float64 else x[()]
-    return x
+    if not isinstance(x, (np.ndarray, np.generic)) or x.ndim:
+        return x
+    return float(x) if x.dtype == np.float64 else x.dtype.type(x)
 
 
 def _detached(x: Any) -> Any:
@@ -346,7 +361,7 @@ def _elements(x: Any, part: Any) -> list[tuple[Any, Any]]:
 def _gathered(parts: list[Any], shape: tuple[int, ...]) -> Any:
     """Numbers or nodes as an array of that shape."""
     if any(type(part) is Tensor for part in parts):
-        return np.stack([np.reshape(part, ()) for part in parts]).reshape(shape)  # type: ignore[union-attr]
+        return np.stack([np.reshape(part, ()) for part in parts]).reshape(shape)
     if any(type(part) is Value for part in parts):
         return scalars(np.array(parts, dtype=object).reshape(shape))
     return np.array(parts, dtype=float).reshape(shape)
@@ -431,7 +446,7 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
         run = Run(f, "grad", args, _positions(f, "grad", argnums, args), options)
         result, aux = _split_aux(run, has_aux)
         leaves, structure = run.outputs(result)
-        if structure is not trees.LEAF or _size(leaves[0]) != 1:
+        if structure is not trees.LEAF or _size(leaves[0]) != 1 or isinstance(result, (bool, np.bool_)):
             raise TypeError(
                 f"{run.where}: f returned {_described(result)}, and a gradient is that of one number; reduce it with "
                 "np.sum or np.mean, or use jacobian, elementwise_grad or vjp"
@@ -449,14 +464,16 @@ def _described(result: Any) -> str:
     """What f returned, and of which shapes, for an error."""
     if isinstance(result, (list, tuple, dict)):
         return f"{type(result).__name__} of shapes {trees.tree_map(_shape, result)}"
-    return "None" if result is None else f"an array of shape {_shape(result)}"
+    return f"an array of shape {_shape(result)}" if _shape(result) else repr(result)
 
 
 def _split_aux(run: Run, has_aux: bool) -> tuple[Any, Any]:
     if not has_aux:
         return run.result, None
     if not isinstance(run.result, tuple) or len(run.result) != 2:
-        raise TypeError(f"{run.where}: with has_aux=True f returns a pair (value, anything else), got {run.result!r:.60}")
+        raise TypeError(
+            f"{run.where}: with has_aux=True f returns a pair (value, anything else), got {run.result!r:.60}"
+        )
     return run.result
 
 
@@ -539,7 +556,9 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
     _checked(f, "jvp")
     for what, given in (("primals", primals), ("tangents", tangents)):
         if not isinstance(given, (tuple, list)):
-            raise TypeError(f"jvp takes {what} as a tuple, one per argument of f, got {type(given).__name__}: write (x,)")
+            raise TypeError(
+                f"jvp takes {what} as a tuple, one per argument of f, got {type(given).__name__}: write (x,)"
+            )
     if len(primals) != len(tangents):
         raise TypeError(f"jvp takes one tangent per primal, got {len(tangents)} for {len(primals)}")
     run = Run(f, "jvp", tuple(primals), range(len(primals)), {})
@@ -557,13 +576,18 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
 
 def _fitted(tree: Any, nodes: Sequence[Any], structure: Any, what: str, root: str) -> list[Any]:
     """The leaves of a tangent or cotangent, one per node, in its precision; an error where they do not fit."""
-    fitted = []
+    fitted: list[Any] = []
     for node, (leaf, place) in zip(nodes, trees.matched(tree, structure, what, root), strict=True):
         if isinstance(leaf, (list, tuple)):  # a list of numbers for an array
             leaf = np.asarray(leaf)
         if isinstance(leaf, np.ndarray) and leaf.dtype == object:
-            leaf = restacked(leaf) if any(type(x) is Tensor for x in leaf.flat) else scalars(leaf)
-        if leaf is None or not (isinstance(leaf, (Value, Tensor, Scalars, bool, np.ndarray)) or _is_real(leaf)):
+            if any(type(x) is Tensor for x in leaf.flat):
+                leaf = restacked(leaf)
+            elif any(type(x) is Value for x in leaf.flat):
+                leaf = scalars(leaf)
+            elif all(isinstance(x, REAL) for x in leaf.flat):
+                leaf = leaf.astype(float)
+        if leaf is None or not (isinstance(leaf, (Value, Tensor, np.ndarray)) or _is_real(leaf)):
             raise TypeError(f"{what} of the {place} is {type(leaf).__name__} {leaf!r:.40}, expected real numbers")
         if _shape(leaf) != _shape(node):
             raise ValueError(f"{what} of the {place} has the shape {_shape(node)}, got {_shape(leaf)}")
@@ -615,17 +639,21 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
            [0., 1.]])
     """
 
-    @_transform(f, "jacobian")
+    return _jacobian(f, "jacobian", argnums, has_aux, _as_array)
+
+
+def _jacobian(f: Function, name: str, argnums: Any, has_aux: bool, outputs: Callable[[Any], Any]) -> Function:
+    """The Jacobian of outputs(f)."""
+
+    @_transform(f, name)
     def transformed(*args: Any, **options: Any) -> Any:
-        run = Run(f, "jacobian", args, _positions(f, "jacobian", argnums, args), options)
+        run = Run(f, name, args, _positions(f, name, argnums, args), options)
         result, aux = _split_aux(run, has_aux)
-        leaves, structure = run.outputs(_as_array(result))
+        leaves, structure = run.outputs(outputs(result))
         blocks = None
         if sum(map(_size, run.inputs)) < sum(map(_size, leaves)):
-            try:
+            with contextlib.suppress(NoForwardRule):
                 blocks = _blocks_by_columns(run, leaves)
-            except NoForwardRule:
-                pass
         if blocks is None:
             blocks = _blocks_by_rows(run, leaves)
         found = trees.unflatten(structure, [_by_argument(run, argnums, row) for row in blocks])
@@ -671,7 +699,8 @@ def hessian(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False
            [4., 0.]])
     """
     _checked(f, "hessian")
-    return jacobian(jacobian(f, argnums, has_aux), argnums, has_aux)
+    # The first derivatives by a list of numbers are a list, and so are the second by it and by it.
+    return _jacobian(jacobian(f, argnums, has_aux), "hessian", argnums, has_aux, lambda gradient: gradient)
 
 
 def _as_array(result: Any) -> Any:

@@ -148,7 +148,10 @@ class Value:
     @property
     def parents(self) -> tuple[Value, ...]:
         """The operands that are nodes, in order; `x * x` has the parent x twice."""
-        return tuple(operand for operand in self.operands if isinstance(operand, Value))
+        op = self.op
+        if op is None:
+            return ()
+        return (self.a, self.b) if op.two_nodes else (self.a,)
 
     def edges(self) -> list[tuple[Value, float]]:
         """[(parent, d(self)/d(parent)), ...]: one pair per operand that is a node, in order.
@@ -186,13 +189,17 @@ class Value:
 
     def push(self, tangents: Mapping[Value, Any], recording: bool = False) -> Any:
         """The tangent of this node from those of its parents: the total differential; None where none has one."""
-        total: Any = None
-        if any(parent in tangents for parent in self.parents):
-            for parent, local in self.local_nodes() if recording else self.edges():
-                if parent in tangents:
-                    part = tangents[parent] * local
-                    total = part if total is None else total + part
-        return total
+        op = self.op
+        if op is None:
+            return None
+        of_a, of_b = tangents.get(self.a), tangents.get(self.b) if op.two_nodes else None
+        if of_a is None and of_b is None:
+            return None
+        edges = self.local_nodes() if recording else self.edges()
+        if of_b is None:
+            return of_a * edges[0][1]
+        part = of_b * edges[1][1]
+        return part if of_a is None else of_a * edges[0][1] + part
 
     def local_nodes(self) -> list[tuple[Value, Any]]:
         """`edges`, with every local derivative as a node made by the same rule: higher derivatives go through it."""

@@ -37,7 +37,16 @@ SATURATED = dict.fromkeys(
 )  # fmt: skip
 BOUNDED = dict.fromkeys(("maximum", "minimum"), "bounded")
 FACTORS = dict.fromkeys(("mul", "div", "matmul", "einsum", "prod"), "multiplied by zero")
-KINDS = {**CONSTANT, **OFF, **SATURATED, **BOUNDED, **FACTORS, "where": "unchosen", "max": "unchosen", "min": "unchosen"}
+KINDS = {
+    **CONSTANT,
+    **OFF,
+    **SATURATED,
+    **BOUNDED,
+    **FACTORS,
+    "where": "unchosen",
+    "max": "unchosen",
+    "min": "unchosen",
+}
 KINDS["index"] = "unused"
 
 
@@ -47,7 +56,8 @@ class Reason:
 
     kind: "off" (relu), "saturated", "bounded" (maximum, minimum, clip), "unchosen" (where, max, min), "multiplied by
     zero", "unused" (an index that picks other elements), "piecewise constant", "flat" (any other derivative of 0),
-    "detached" (no path at all), "cancel" (contributions that sum to 0) or "fades" (a product of many small steps).
+    "detached" (no path at all), "downstream" (nor here: it was made from the output), "cancel" (contributions that sum
+    to 0) or "fades" (a product of many small steps).
 
     node: whose operation blocks; for "cancel" the node where the contributions meet, for "detached" what stands in the
     graph instead, or the output. parent: from which the edge leads to the node. count: how many elements are blocked
@@ -76,7 +86,7 @@ class ZeroGradient:
     """Why a gradient is zero: reasons, nearest to the node first; none where it is not zero. str() prints them.
 
     gradient: d(output)/d(wrt), a float or an array. count: how many of its elements (of those asked for, `size` of
-    them) are zero, or not larger than `below`.
+    them) are zero, or not larger than `below`; largest: the largest of these, without its sign.
     """
 
     output: Any
@@ -85,15 +95,16 @@ class ZeroGradient:
     below: float
     count: int
     size: int
+    largest: float
     reasons: tuple[Reason, ...]
 
     def __str__(self) -> str:
         name = self.wrt.name or "the node"
-        zero = "zero" if not np.any(self.gradient) else f"zero (at most {number_text(self.below)})"
+        zero = f"tiny, {number_text(self.largest)} at most" if self.largest else "zero"
         if not self.count:
             largest = number_text(float(np.max(np.abs(self.gradient), initial=0.0)))
             return f"the gradient by {name} is not zero: {'up to ' if np.size(self.gradient) > 1 else ''}{largest}"
-        counted = f", at {self.count} of {self.size} elements" if np.ndim(self.gradient) else ""
+        counted = f" at {self.count} of {self.size} elements" if np.ndim(self.gradient) else ""
         lines = [f"the gradient by {name} is {zero}{counted}:"]
         lines += [f"  {reason}" for reason in self.reasons[:SHOWN]]
         rest = Counter(reason.kind for reason in self.reasons[SHOWN:])
@@ -110,8 +121,8 @@ def why_zero(output: Any, wrt: Any, index: Any = None, below: float = 1e-8) -> Z
 
     output: a node of one number; wrt: a node, Value or Tensor. index: of a Tensor only the elements that it picks are
     asked about; None for all whose gradient is zero. below: an adjoint not larger than this counts as zero. Every edge
-    is looked at once. An edge that blocks is listed even where the gradient would end further on as well; so all that
-    is listed for a node without any gradient has to be mended on at least one path.
+    is looked at once. An edge that blocks is listed even where the gradient ends further on as well: it comes back on a
+    path when all that is listed on it is mended. Changes nothing in the graph.
 
     >>> x = Value(-1.5, name="x")
     >>> print(why_zero(3.0 * x.relu() + 1.0, x))
@@ -119,7 +130,7 @@ def why_zero(output: Any, wrt: Any, index: Any = None, below: float = 1e-8) -> Z
       relu(x) is off: x = -1.5 is not above 0
     >>> X = Tensor([[1.0, -2.0], [-3.0, -4.0]], name="X")
     >>> print(why_zero(np.sum(np.maximum(0, X)), X))
-    the gradient by X is zero, at 3 of 4 elements:
+    the gradient by X is zero at 3 of 4 elements:
       relu(X) is off at 3 of 4 elements, the first at [0, 1]: X = -2 is not above 0
     """
     output, wrt = checked_node(output, "why_zero(output, ...)"), checked_node(wrt, "why_zero(..., wrt)")
@@ -138,7 +149,8 @@ def why_zero(output: Any, wrt: Any, index: Any = None, below: float = 1e-8) -> Z
         elif count:
             walk = _Scalars(adjoint, below) if isinstance(wrt, Value) else _Arrays(adjoint, below)
             reasons = walk.reasons(wrt, zero)
-    return ZeroGradient(output, wrt, gradient, below, count, size, tuple(reasons))
+    largest = float(np.max(np.abs(gradient), initial=0.0, where=zero))
+    return ZeroGradient(output, wrt, gradient, below, count, size, largest, tuple(reasons))
 
 
 # --- no path at all -----------------------------------------------------------------------------------------------
@@ -148,7 +160,7 @@ def _detached(output: Any, wrt: Any) -> list[Reason]:
     """Where the node was cut off: a leaf, or a constant, that has its name or its numbers."""
     found = []
     if type(output) is type(wrt) and any(node is output for node in order(wrt)):
-        return [Reason("detached", output, wrt, numbers=(1.0,))]
+        return [Reason("downstream", output, wrt)]
     for node in reversed(order(output)):
         if node.op is None and type(node) is type(wrt):
             if (node.name and node.name == wrt.name) or _same(node.data, wrt.data):
@@ -267,7 +279,7 @@ class _Arrays(_Walk):
         data = [x.data if type(x) is Tensor else x for x in node.operands]
         size = np.abs(upstream)
         if isinstance(op, Primitive):
-            local = np.broadcast_to((op.db if position else op.da)(node.data, *data), node.shape)  # type: ignore[misc]
+            local = np.broadcast_to((op.db if position else op.da)(node.data, *data), node.shape)
             wide = np.broadcast_to(mask, node.shape)
             return _Edge(local, upstream, wide, unbroadcast(size * np.abs(local), parent.shape), wide)
         assert op is not None
@@ -343,9 +355,9 @@ class _Arrays(_Walk):
 
     def fades(self, node: Tensor, parent: Tensor, faded: Any, edge: _Edge) -> None:
         if self.fading is None and faded.any():
-            index, numbers = _first(faded), ()
-            if edge.local is not None:
-                numbers = (float(edge.upstream[index]), float(edge.local[index]))
+            index = _first(faded)
+            known = edge.local is not None
+            numbers = (float(edge.upstream[index]), float(edge.local[index])) if known else ()
             self.fading = Reason("fades", node, parent, int(faded.sum()), faded.size, index, numbers)
 
 
@@ -381,6 +393,8 @@ def _numbers(node: Tensor, parent: Tensor, op: Any, index: Index) -> tuple[float
 def _message(reason: Reason) -> str:
     kind, node, parent, numbers = reason.kind, reason.node, reason.parent, reason.numbers
     name = _label(parent)
+    if kind == "downstream":
+        return f"the output does not depend on {name}: {name} was made from the output"
     if kind == "detached":
         return _detached_message(reason, name)
     first = f", the first at {list(reason.index)}" if reason.index and reason.count < reason.size else ""
@@ -400,7 +414,7 @@ def _message(reason: Reason) -> str:
     if kind == "unchosen":
         if node.op.name == "where":
             return f"{subject} does not choose {name}{at}"
-        return f"{subject} takes other elements of {name}, and not {reason.count} of {reason.size}{first}"
+        return f"{subject} does not take {reason.count} of {reason.size} elements of {name}{first}"
     if kind == "piecewise constant":
         return f"{subject} is piecewise constant{at}: its derivative is 0"
     if not isinstance(node.op, Primitive):
@@ -426,16 +440,16 @@ def _message(reason: Reason) -> str:
 
 def _detached_message(reason: Reason, name: str) -> str:
     node, wrt = reason.node, reason.parent
-    if reason.numbers:
-        return f"the output does not depend on {name}: {name} was made from the output"
-    if node.op is None:
-        alike = "of that name" if node.name and node.name == wrt.name else "with its numbers"
-        return f"the output does not depend on {name}: a leaf {alike} stands in its place, cut off by stop_gradient or .data"
+    namesake = bool(node.name) and node.name == wrt.name
+    if node.op is None and (namesake or _same(node.data, wrt.data)):
+        alike = "of that name" if namesake else "with its numbers"
+        cut = f"a leaf {alike} stands in its place, cut off by stop_gradient or .data"
+        return f"the output does not depend on {name}: {cut}"
     if any(not isinstance(x, Node) and _same(x, wrt.data) for x in node.operands):
         return f"{_label(node)} has the numbers of {name} as a constant: .data or .item() took them out of the graph"
     return (
-        f"the output does not depend on {name}: no path leads there. stop_gradient, .data, .item(), a comparison and what "
-        "an if or a where of numbers did not choose leave none"
+        f"the output does not depend on {name}: no path leads there. stop_gradient, .data, .item(), a comparison, and "
+        "what an if or a where of numbers did not choose, leave none"
     )
 
 

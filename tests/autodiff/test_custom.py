@@ -205,7 +205,9 @@ def test_arguments_that_are_no_numbers_go_into_nondiff_argnums():
 
 
 def test_a_float_in_a_transform_becomes_a_tensor_for_it():
-    assert value_and_grad(lambda x: x * sine(x))(0.5) == pytest.approx((0.5 * np.sin(0.5), np.sin(0.5) + 0.5 * np.cos(0.5)))
+    assert value_and_grad(lambda x: x * sine(x))(0.5) == pytest.approx(
+        (0.5 * np.sin(0.5), np.sin(0.5) + 0.5 * np.cos(0.5))
+    )
     assert type(grad(sine)(0.5)) is float
     assert grad(sine)(np.float32(0.5)).dtype == np.float32
     assert grad(lambda x: np.sum(sine(x)))(v.astype(np.float32)).dtype == np.float32
@@ -214,7 +216,9 @@ def test_a_float_in_a_transform_becomes_a_tensor_for_it():
 def test_integers_and_constants_have_no_cotangent():
     seen = []
     f = custom_vjp(lambda x, n, c: x**n + c)
-    f.defvjp(lambda x, n, c: (x**n + c, (x, n)), lambda kept, g: (seen.append(kept[1]) or kept[1] * kept[0] * g, None, None))
+    f.defvjp(
+        lambda x, n, c: (x**n + c, (x, n)), lambda kept, g: (seen.append(kept[1]) or kept[1] * kept[0] * g, None, None)
+    )
     np.testing.assert_array_equal(grad(lambda x: np.sum(f(x, 2, v)))(v), 2 * v)
     assert seen == [2]
     assert grad(f, argnums=2)(1.0, 2, 3.0) == 0.0  # None is a zero
@@ -223,7 +227,10 @@ def test_integers_and_constants_have_no_cotangent():
 def test_bwd_is_called_once_for_all_arguments():
     calls = []
     f = custom_vjp(lambda a, b, c: a * b * c)
-    f.defvjp(lambda a, b, c: (a * b * c, (a, b, c)), lambda r, g: calls.append(0) or (g * r[1] * r[2], g * r[0] * r[2], g * r[0] * r[1]))
+    f.defvjp(
+        lambda a, b, c: (a * b * c, (a, b, c)),
+        lambda r, g: calls.append(0) or (g * r[1] * r[2], g * r[0] * r[2], g * r[0] * r[1]),
+    )
     assert grad(f, (0, 1, 2))(2.0, 3.0, 5.0) == (15.0, 10.0, 6.0)
     assert len(calls) == 1
 
@@ -296,7 +303,11 @@ captured = Tensor(3.0)
 ERRORS = {
     "no rule, jvp": (lambda: custom_jvp(np.sin)(Tensor(1.0)), TypeError, r"custom_jvp\('sin'\).*no rule yet.*defjvp"),
     "no rule, vjp": (lambda: custom_vjp(np.sin)(Tensor(1.0)), TypeError, r"no rule yet.*defvjp\(fwd, bwd\)"),
-    "forward": (lambda: jvp(product, (X, W), (X, W)), TypeError, r"custom_vjp\('product'\).*reverse rule only.*custom_jvp"),
+    "forward": (
+        lambda: jvp(product, (X, W), (X, W)),
+        TypeError,
+        r"custom_vjp\('product'\).*reverse rule only.*custom_jvp",
+    ),
     "too few": (made(lambda a, b: (a * b, 0), lambda r, g: (g,)), TypeError, r"tuple of 2 cotangent.*got 1 of them"),
     "no tuple": (made(lambda a, b: (a * b, 0), lambda r, g: g), TypeError, "tuple of 2 cotangent.*got ndarray"),
     "shape": (
@@ -312,7 +323,11 @@ ERRORS = {
         "not among its arguments",
     ),
     "rule": (ruled(lambda p, t: t[0]), TypeError, r"pair \(y, dy\)"),
-    "rule's shape": (ruled(lambda p, t: (0.0, np.sum(t[0]))), ValueError, r"tangent of the result has the shape \(3,\), got \(\)"),
+    "rule's shape": (
+        ruled(lambda p, t: (0.0, np.sum(t[0]))),
+        ValueError,
+        r"tangent of the result has the shape \(3,\), got \(\)",
+    ),
     "rule's tree": (ruled(lambda p, t: (0.0, {"a": t[0]})), TypeError, "tangent of the result.*expected one number"),
     "closure": (lambda: custom_jvp(lambda x: x * captured)(1.0) is None, None, ""),
     "value": (lambda: sine(Value(1.0)), TypeError, r"Value.*autodiff.Tensor.*autodiff.primitive"),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from autodiff import Graph, Value, adjoints, scalars, scope, sqrt
+import autodiff as ad
+from autodiff import Graph, Tensor, Value, adjoints, count_paths, paths, scalars, scope, sqrt, total_derivative
 from autodiff.graph import tangents
 from tests.random_graphs import RandomGraph, all_paths, ancestors, chain, graphs, magnitudes
 
@@ -362,7 +363,10 @@ def test_adjoints_at_a_corner_are_those_of_ieee():
         ),
         (3, r"got int; a plain number"),
         (np.float64(3.0), r"got float64; a plain number"),
-        (np.zeros((2, 3)), r"got ndarray of shape \(2, 3\); a plain array remembers nothing: was it computed with \.data"),
+        (
+            np.zeros((2, 3)),
+            r"got ndarray of shape \(2, 3\); a plain array remembers nothing: was it",
+        ),
         (scalars([1.0, 2.0]), r"got Scalars of shape \(2,\); take one"),
         (None, r"got NoneType"),
         ("y", r"got str"),
@@ -372,3 +376,185 @@ def test_adjoints_at_a_corner_are_those_of_ieee():
 def test_what_is_no_node_is_refused_with_a_way_out(output, message):
     with pytest.raises(TypeError, match=message):
         Graph(output)
+
+
+# ---------------------------------------------------------------- array nodes
+rng = np.random.default_rng(11)
+
+
+def layer():
+    """A named layer, its loss, and the leaves: every kind of edge but for those of linear algebra."""
+    x, w, b = (Tensor(rng.normal(size=shape), name) for shape, name in (((5, 3), "X"), ((3, 2), "W"), ((1, 2), "b")))
+    with scope("layer"):
+        z = x @ w + b
+        z.name = "z"
+        h = np.tanh(z) * z
+    rows = np.concatenate([h[[0, 0, 2]], np.where(h.data > 0, h, 0.0)])
+    return np.sum(rows.T.reshape(-1) ** 2) / np.max(h), (x, w, b, z, h)
+
+
+def test_a_graph_of_arrays_reads_like_one_of_numbers():
+    loss, (x, w, _, z, _) = layer()
+    graph = Graph(loss)
+    assert graph.output is graph.nodes[-1] is loss
+    place = {node: number for number, node in enumerate(graph.nodes)}
+    assert len(place) == len(graph) == len(graph.nodes)
+    assert all(place[edge.parent] < place[edge.child] for edge in graph.edges)
+    assert [node.name for node in graph.leaves] == ["X", "W", "b"]
+    assert graph.named("z") is z
+    assert (x in graph, Tensor(1.0) in graph, 3.0 in graph) == (True, False, False)
+    assert [len(nodes) for scope_, nodes in graph.scopes().items() if scope_ == ("layer",)] == [4]
+    assert [graph.label(edge.child) for edge in graph.children()[w]] == ["X @ W"]
+    assert [graph.operation(edge.child) for edge in graph.children()[z]] == ["tanh", "·"]
+    assert repr(graph).endswith(f"{len(graph.nodes)} nodes, {len(graph.edges)} edges)")
+    assert len({graph.label(node) for node in graph.nodes}) == len(graph)
+    assert [(edge.position, edge.parent.name) for edge in graph.edges if edge.child is z] == [(0, None), (1, "b")]
+
+
+def test_adjoints_of_arrays_are_the_grads_of_a_backward_pass():
+    loss, _ = layer()
+    adjoint = adjoints(loss)
+    graph = Graph(loss)
+    assert not any(graph.has_grad(node) for node in graph.nodes)
+    assert [id(node) for node in adjoint] == [id(node) for node in reversed(graph.nodes)]
+    loss.backward()
+    for node, array in adjoint.items():
+        assert type(array) is np.ndarray
+        assert array.shape == node.shape
+        assert np.array_equal(array, node.grad)
+        assert graph.has_grad(node)
+
+
+def test_every_edge_is_one_linear_map_in_both_directions():
+    """pull and push of each edge are transposes, and the maps of all edges compose to the adjoints."""
+    loss, _ = layer()
+    graph = Graph(loss)
+    found = {node: np.zeros(node.size) for node in graph.nodes}
+    found[loss] = np.ones(1)
+    for edge in reversed(graph.edges):
+        upstream, tangent = rng.normal(size=edge.child.shape), rng.normal(size=edge.parent.shape)
+        matrix = edge.local.matrix()
+        assert matrix.shape == edge.local.shape == (edge.child.size, edge.parent.size)
+        # sums of at most 20 products of numbers near 1
+        assert np.allclose(edge.local.push(tangent).ravel(), matrix @ tangent.ravel(), rtol=0, atol=1e-12)
+        assert np.allclose(edge.local.pull(upstream).ravel(), matrix.T @ upstream.ravel(), rtol=0, atol=1e-12)
+        assert edge.local.pull(upstream).shape == edge.parent.shape
+        assert edge.local.push(tangent).shape == edge.child.shape
+        found[edge.parent] = found[edge.parent] + matrix.T @ found[edge.child]
+    for node, array in adjoints(loss).items():
+        assert np.allclose(found[node], array.ravel(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x @ np.ones((3, 2)),
+        lambda x: np.sum(x * np.arange(3.0), axis=1),
+        lambda x: x[[0, 0, 4], [1, 1, 2]],
+        lambda x: x + Tensor(np.ones((7, 1, 1))),
+        lambda x: np.linalg.inv(x.T @ x),
+        lambda x: np.cumsum(x, axis=0),
+    ],
+)
+def test_a_matrix_is_the_jacobian(f):
+    """Of the last operation alone: against forward differences of it, which are exact to 1e-6 of numbers near 1."""
+    x = Tensor(rng.normal(size=(5, 3)), "x")
+    y = f(x)
+    for parent, local in y.edges():
+        step = 1e-7
+        columns = []
+        for i in range(parent.size):
+            moved = parent.data.copy()
+            moved.flat[i] += step
+            data = [moved if operand is parent else getattr(operand, "data", operand) for operand in y.operands]
+            if isinstance(y.op, ad.Primitive):
+                result = y.op(*data)
+            else:
+                result = y.op.forward(*(np.asarray(array) for array in data), **y.parameters)
+            columns.append((result - y.data).ravel() / step)
+        assert np.allclose(local.matrix(), np.array(columns).T, atol=1e-4)
+
+
+def test_a_repeated_array_has_two_edges():
+    x = Tensor([1.0, 2.0], "x")
+    y = Tensor([3.0, 5.0], "y")
+    first, second = Graph(x / x).edges
+    assert np.array_equal(first.local.matrix(), np.diag([1.0, 0.5]))
+    assert np.array_equal(second.local.matrix(), np.diag([-1.0, -0.5]))
+    assert (first.position, second.position) == (0, 1)
+    left, right = Graph(x @ x).edges
+    assert np.array_equal(left.local.matrix(), [[1.0, 2.0]])
+    assert np.array_equal(right.local.pull(np.array(3.0)), [3.0, 6.0])
+    assert str(left.local) == "∂matmul/∂x (2 → number)"
+    (only,) = Graph(y * 2.0).edges
+    assert str(only.local) == "∂mul/∂y (2 → 2)"
+    assert str((np.exp(y) + 1.0).edges()[0][1]) == "∂add/∂a (2 → 2)"
+
+
+def test_what_does_not_fit_a_linear_map():
+    ((_, local),) = (Tensor(np.ones((2, 3))) * 2.0).edges()
+    with pytest.raises(ValueError, match=r"the upstream has the shape \(2, 3\) of its node, got \(3,\)"):
+        local.pull(np.ones(3))
+    with pytest.raises(ValueError, match=r"the tangent has the shape"):
+        local.push(1.0)
+    ((_, large),) = (Tensor(np.ones(4000)) * 2.0).edges()
+    with pytest.raises(ValueError, match=r"4000 x 4000 entries; use its pull and push"):
+        large.matrix()
+
+
+def test_tangents_of_arrays_meet_the_adjoints():
+    loss, (x, w, _, z, h) = layer()
+    adjoint = adjoints(loss)
+    for node in (x, w, z):
+        direction = rng.normal(size=node.shape)
+        tangent = tangents(loss, node, direction=direction)
+        assert np.allclose(tangent[loss], np.sum(adjoint[node] * direction), rtol=1e-11)
+        assert all(array.shape == each.shape for each, array in tangent.items())
+    assert set(tangents(loss, x, stops=[z, h], direction=direction_of(x))) >= {x, z}
+    assert loss not in tangents(loss, x, stops=[z], direction=direction_of(x))
+    one = Tensor(2.0, "one")
+    assert tangents(one * 3.0, one)[one] == 1.0
+    with pytest.raises(ValueError, match=r"a node of shape \(5, 3\) need a direction="):
+        tangents(loss, x)
+    with pytest.raises(ValueError, match=r"the direction has the shape \(5, 3\) of its node, got \(2,\)"):
+        tangents(loss, x, direction=np.ones(2))
+
+
+def direction_of(node):
+    return np.ones(node.shape)
+
+
+def test_an_output_of_one_number_may_have_any_shape():
+    x = Tensor([[1.0, 2.0]], "x")
+    y = np.sum(x**2, keepdims=True)
+    assert np.array_equal(adjoints(y)[x], [[2.0, 4.0]])
+    assert adjoints(y)[y].shape == (1, 1)
+    with pytest.raises(ValueError, match=r"the output has the shape \(1, 2\); take np.sum"):
+        adjoints(x)
+
+
+def test_a_long_chain_of_arrays():
+    x = Tensor(np.ones(2), "x")
+    y = chain(20_000, x)
+    graph = Graph(np.sum(y))
+    assert len(graph) == 20_002
+    assert np.array_equal(adjoints(np.sum(y))[x], [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda y, x, folder: total_derivative(y, x),
+        lambda y, x, folder: paths(y, x),
+        lambda y, x, folder: count_paths(y, x),
+        lambda y, x, folder: ad.total_differential(lambda u: Tensor(u.data), at=(1.0,), step=(0.1,)),
+        lambda y, x, folder: Graph(y).to_dot(),
+        lambda y, x, folder: Graph(y).to_graphviz(),
+        lambda y, x, folder: Graph(y).save(folder / "picture.svg"),
+    ],
+)
+def test_what_arrays_cannot_do_yet_says_what_they_can(read, tmp_path):
+    x = Tensor([1.0, 2.0], "x")
+    with pytest.raises(TypeError, match=r"Graph\(output\).*adjoints\(output\).*first_nonfinite.*scalars"):
+        read(np.sum(x * x), x, tmp_path)
+    assert list(tmp_path.iterdir()) == []

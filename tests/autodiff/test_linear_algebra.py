@@ -495,6 +495,17 @@ def test_second_derivatives_of_det_of_a_singular_matrix(a: Any) -> None:
     np.testing.assert_allclose(ad.hessian(la.det)(np.array(a)), exact, rtol=0, atol=8 * EPS)
 
 
+@pytest.mark.parametrize("rank", [1, 3, 4, 5])
+def test_second_derivatives_of_det_whatever_the_rank(rank: int) -> None:
+    a, (u, v) = of_rank(5, 5, rank), like([np.zeros((5, 5))] * 2, 7)
+    with mpmath.workdps(80):
+        h, (at, first, second) = mpmath.mpf(10) ** -20, (mpmath.matrix(x.tolist()) for x in (a, u, v))
+        corners = [p * q * mpmath.det(at + h * (p * first + q * second)) for p in (1, -1) for q in (1, -1)]
+        exact = float(sum(corners) / (4 * h * h))  # det is a polynomial of degree 5: the error is of size h**2
+    # a is known to eps, and third derivatives are products of the two largest values, 3.8 and 3.1, and 25 terms of u, v
+    np.testing.assert_allclose(inner(ad.hvp(la.det, a, u), v), exact, rtol=1e-12, atol=1e-12)
+
+
 def test_det_of_a_stack_of_regular_and_singular_matrices() -> None:
     stack = np.stack([general(3, 3), of_rank(3, 3, 2), np.zeros((3, 3)), of_rank(3, 3, 1)])
     found = ad.grad(lambda a: np.sum(la.det(a)))(stack)
@@ -752,7 +763,12 @@ def test_results_are_named_as_those_of_numpy() -> None:
         (lambda a: la.norm(a, "fro", axis=0), ValueError, "fro"),
         (lambda a: la.norm(a, 3), ValueError, "3"),
         (lambda a: la.norm(a, axis=(0, 0)), ValueError, "two different axes"),
-        (lambda a: la.norm(a[None], 2), ValueError, "two for matrices"),
+        (lambda a: la.norm(a[None], 2), ValueError, "two of matrices"),
+        (lambda a: la.norm(a, axis=()), ValueError, "axes"),
+        (lambda a: la.norm(a, axis=2), ValueError, "axis 2"),
+        (lambda a: la.norm(a, axis=[0, 1]), TypeError, "int"),
+        (lambda a: la.matrix_norm(a[0]), ValueError, r"\(2,\)"),
+        (lambda a: la.cond(a[:0]), la.LinAlgError, r"\(0, 2\)"),
         (lambda a: la.multi_dot([a]), ValueError, "two"),
         (lambda a: la.multi_dot([a, a[None], a]), la.LinAlgError, r"\(1, 3, 2\)"),
         (lambda a: la.multi_dot([a, a.T], out=np.zeros((3, 3))), TypeError, "out="),

@@ -141,7 +141,9 @@ def test_random_functions_against_autograd_and_against_themselves(seed):
     same, pullback = vjp(every, x)
     seed_of_rows = numbers.normal(size=y.shape)
     np.testing.assert_array_equal(y, same)
-    assert np.sum(seed_of_rows * dy) == pytest.approx(np.sum(pullback(seed_of_rows)[0] * dx), rel=1e-12, abs=1e-12 * scale)
+    assert np.sum(seed_of_rows * dy) == pytest.approx(
+        np.sum(pullback(seed_of_rows)[0] * dx), rel=1e-12, abs=1e-12 * scale
+    )
 
     close = functools.partial(np.testing.assert_allclose, rtol=1e-11, atol=1e-11 * scale)
     close(matrix, matrix.T)
@@ -193,6 +195,8 @@ def test_jacobians_over_trees():
     np.testing.assert_array_equal(second["a"]["b"], np.full((2, 3), 2.0))
     np.testing.assert_array_equal(second["b"]["c"], np.full(3, 3.0))
     assert second["c"]["c"] == 0.0
+    assert hessian(lambda x: x[0] ** 2 * x[1])([2.0, 3.0]) == [[6.0, 4.0], [4.0, 0.0]]
+    assert hessian(lambda x: x[0] * x[1][0])((2.0, [3.0])) == ((0.0, [1.0]), [(1.0, [0.0])])
 
 
 # --- perturbation confusion ----------------------------------------------------------------------------------------
@@ -244,9 +248,8 @@ def test_a_gradient_step_inside_is_differentiated():
             x = x - rate * grad(lambda y: (y * y - 2.0) ** 2)(x)
         return x
 
-    for argnum in (0, 1):
-        assert check_grad(lambda z, argnum=argnum: after(z, 0.05) if argnum == 0 else after(1.2, z), 1.3 - 1.25 * argnum,
-                          grad(after, argnum)(*((1.3, 0.05) if argnum == 0 else (1.2, 0.05))))  # fmt: skip
+    assert check_grad(lambda x: after(x, 0.05), 1.3, claimed=grad(after)(1.3, 0.05))
+    assert check_grad(lambda rate: after(1.3, rate), 0.05, claimed=grad(after, 1)(1.3, 0.05))
 
 
 def test_the_inner_result_is_a_number_where_nothing_outside_depends_on_it():
@@ -268,9 +271,9 @@ def test_arguments_without_leaves_keep_what_f_depends_on():
 
 
 def test_a_pullback_is_linear_inside_another_transform_and_called_later():
-    y, pullback = vjp(lambda x: x**3, 2.0)
+    _, pullback = vjp(lambda x: x**3, 2.0)
     assert grad(lambda g: pullback(g)[0] * g)(5.0) == 2 * 12.0 * 5.0
-    y, pullback = vjp(lambda x: np.sin(x), v)
+    _, pullback = vjp(lambda x: np.sin(x), v)
     np.testing.assert_allclose(jacobian(lambda g: pullback(g)[0])(np.ones(3)), np.diag(np.cos(v)), rtol=1e-15)
     assert type(pullback(Tensor(v))[0]) is Tensor
     first, second = pullback(np.ones(3))[0], pullback(np.ones(3))[0]
@@ -351,11 +354,12 @@ def test_results_are_of_the_kind_that_came(x, expected, kind):
         (lambda x: np.sum(np.array([[x[0], 1.0], [x[1], x[0]]]) @ np.ones(2)), v, np.array([2.0, 1.0, 0.0])),
         (lambda x: np.sum(np.array([x, x * x]) * np.array([1.0, 2.0])), 2.0, 9.0),
         (lambda x: scalars([x, 2.0 * x]).sum(), 2.0, 3.0),
-        (lambda x: (x * np.ones((1, 1))), 2.0, 1.0),
+        (lambda x: x * np.ones((1, 1)), 2.0, 1.0),
         (functools.partial(lambda a, x: a * x, 5.0), 2.0, 5.0),
         (np.tanh, 0.0, 1.0),
         (lambda x: x * x if x > 1.0 else x, 2.0, 4.0),
         (lambda x: x * Value(4.0), 2.0, 4.0),
+        (lambda x: x.sum() * x.reshape(1)[0], np.float64(2.0), 4.0),
         (lambda x: x * np.sum(Value(4.0) * v), 2.0, np.sum(4.0 * v)),
         (lambda x: np.sum(x * Tensor(v)), 2.0, np.sum(v)),
         (lambda xs: (xs.append(5.0), xs[0] * xs[1])[1], [2.0, 3.0], [3.0, 2.0]),
@@ -449,7 +453,7 @@ def test_results_are_fresh_arrays_that_share_nothing(f):
         assert not any(np.shares_memory(result, other) for other in (*others, *results[:i]))
         result += 1.0
     np.testing.assert_array_equal(x, v)
-    np.testing.assert_array_equal(arrays_in(pullback(seed))[0], arrays_in(pulled)[0] - 1.0)
+    np.testing.assert_allclose(arrays_in(pullback(seed))[0], arrays_in(pulled)[0] - 1.0, atol=4 * EPS)
 
 
 CONSTANT = np.ones(3)
@@ -469,6 +473,13 @@ def test_dicts_of_tangents_are_matched_by_key():
     assert pulled == 1.0
 
 
+def test_comparisons_are_constants():
+    y, pullback = vjp(lambda x: x > 0.5, v)
+    assert y.tolist() == [False, True, False]
+    np.testing.assert_array_equal(pullback(np.ones(3))[0], np.zeros(3))
+    assert jvp(lambda x: (x > 0.5, x), (0.7,), (1.0,)) == ((True, 0.7), (0.0, 1.0))
+
+
 def test_no_grad_is_written():
     x, w = Tensor(v), Value(2.0)
     grad(lambda x: np.sum(x * x))(x)
@@ -486,17 +497,29 @@ def loss(x, y=1.0):
 
 
 ERRORS = {
-    "vector": (lambda: grad(lambda x: 2.0 * x)(v), TypeError, r"grad of <lambda>: f returned an array of shape \(3,\).*np.sum"),
+    "vector": (
+        lambda: grad(lambda x: 2.0 * x)(v),
+        TypeError,
+        r"grad of <lambda>: f returned an array of shape \(3,\).*np.sum",
+    ),
     "tuple": (lambda: grad(lambda x: (x, v))(1.0), TypeError, r"returned tuple of shapes \(\(\), \(3,\)\)"),
     "None": (lambda: grad(lambda x: None)(1.0), TypeError, "returned None"),
     "string out": (lambda: grad(lambda x: "y")(1.0), TypeError, "the result is str 'y', and has no derivative"),
     "nested out": (lambda: jvp(lambda x: {"a": [x, "y"]}, (1.0,), (1.0,)), TypeError, r"result\['a'\]\[1\] is str"),
-    "bool out": (lambda: grad(lambda x: x > 1.0)(2.0), TypeError, "result is bool True"),
+    "bool out": (lambda: grad(lambda x: x > 1.0)(2.0), TypeError, "grad of <lambda>: f returned True"),
     "generator": (lambda: grad(lambda x: (x for _ in range(3)))(1.0), TypeError, "generator"),
     "string in": (lambda: grad(loss)("x"), TypeError, "grad of loss: argument 0 is str 'x'.*argnums"),
     "complex": (lambda: grad(loss)(1j), TypeError, "argument 0 is complex 1j"),
-    "complex array": (lambda: jvp(loss, (v * 1j,), (v,)), TypeError, "jvp of loss: argument 0 is an array of complex128"),
-    "nested in": (lambda: vjp(loss, 1.0, {"W": [1.0, "b"]}), TypeError, r"vjp of loss: argument 1\['W'\]\[1\] is str 'b'"),
+    "complex array": (
+        lambda: jvp(loss, (v * 1j,), (v,)),
+        TypeError,
+        "jvp of loss: argument 0 is an array of complex128",
+    ),
+    "nested in": (
+        lambda: vjp(loss, 1.0, {"W": [1.0, "b"]}),
+        TypeError,
+        r"vjp of loss: argument 1\['W'\]\[1\] is str 'b'",
+    ),
     "None elements": (lambda: grad(loss)(np.array([1.0, None])), TypeError, "argument 0 is an array of object"),
     "argnums": (lambda: grad(loss, 2)(1.0, 2.0), TypeError, "grad of loss by argument 2, .* 2 positional argument"),
     "keyword": (lambda: grad(loss)(x=1.0), TypeError, "0 positional argument.*by keyword is not differentiated"),
@@ -511,10 +534,18 @@ ERRORS = {
         ValueError,
         r"jvp of loss: the tangent of the argument 0 has the shape \(3,\), got \(2,\)",
     ),
-    "tangent tree": (lambda: jvp(loss, ({"a": v},), (v,)), TypeError, "tangent of the argument 0.*keys 'a', got ndarray"),
+    "tangent tree": (
+        lambda: jvp(lambda p: loss(p["a"]), ({"a": v},), (v,)),
+        TypeError,
+        "tangent of the argument 0.*keys 'a', got ndarray",
+    ),
     "tangent None": (lambda: jvp(loss, (v,), (None,)), TypeError, "tangent of the argument 0 is NoneType"),
     "tangent complex": (lambda: jvp(loss, (v,), (v * 1j,)), TypeError, "is an array of complex128"),
-    "cotangent": (lambda: vjp(np.sin, v)[1](1.0), ValueError, r"the cotangent of the result has the shape \(3,\), got \(\)"),
+    "cotangent": (
+        lambda: vjp(np.sin, v)[1](1.0),
+        ValueError,
+        r"the cotangent of the result has the shape \(3,\), got \(\)",
+    ),
     "cotangent tree": (lambda: vjp(lambda x: (x, x), 1.0)[1]((1.0,)), TypeError, "expected a tuple of 2, got tuple"),
     "cotangent Value": (lambda: vjp(np.sin, v)[1](scalars(v)), MixedNodes, "do not mix"),
     "mixed": (lambda: grad(lambda x: np.sum(x * Value(1.0)))(v), MixedNodes, "do not mix"),
@@ -558,7 +589,7 @@ def test_a_float_that_meets_an_array_starts_again_once():
     assert kinds == [Value, Tensor]
     kinds.clear()
     grad(grad(grad(f)))(2.0)
-    assert len(kinds) == 4  # each of the three starts again once, the outermost last
+    assert kinds == [Value, Tensor]  # the outermost starts again, and the others with it
     kinds.clear()
     grad(grad(lambda x: (kinds.append(type(x)), x * x)[1]))(2.0)
     assert kinds == [Value]
@@ -597,6 +628,19 @@ def test_threads_inside_a_transform_have_transforms_of_their_own():
     assert found == [6.0]
 
 
+@pytest.mark.parametrize("x", [2.0, np.array([2.0])], ids=["Value", "Tensor"])
+def test_a_thread_may_differentiate_with_nodes_of_a_transform_around_it(x):
+    def f(x):
+        found = []
+        thread = threading.Thread(target=lambda: found.append(grad(lambda y: np.sum(x * y * y))(3.0)))
+        thread.start()
+        thread.join()
+        return np.sum(x * found[0])  # 6 x^2
+
+    assert grad(f)(x) == 24.0
+    assert not transforms._everywhere
+
+
 # --- large and deep ------------------------------------------------------------------------------------------------
 
 
@@ -614,6 +658,7 @@ def test_deep_graphs(kind):
     assert grad(f)(2.0) == pytest.approx(expected, rel=1e-9)
     assert jvp(f, (2.0,), (1.0,))[1] == pytest.approx(expected, rel=1e-9)
     if kind == "Value":
+        n //= 5
         assert grad(grad(f))(2.0) == pytest.approx(2.0, rel=1e-9)
 
 
@@ -704,7 +749,7 @@ def test_hvp_over_trees():
 
 def test_a_planted_error_is_found_by_the_duality_of_the_two_modes():
     """What the tests above stand on: a sweep that loses a contribution does not go unnoticed."""
-    y, dy = jvp(lambda x: x * np.sin(x), (v,), (CONSTANT,))
+    _, dy = jvp(lambda x: x * np.sin(x), (v,), (CONSTANT,))
     (pulled,) = vjp(lambda x: x * np.sin(x), v)[1](CONSTANT)
     (lossy,) = vjp(lambda x: x * np.sin(stop_gradient(x)), v)[1](CONSTANT)
     assert np.sum(pulled) == pytest.approx(np.sum(dy), rel=1e-14)

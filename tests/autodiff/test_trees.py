@@ -57,7 +57,6 @@ def test_a_defaultdict_comes_back_as_a_dict():
 
 def test_arrays_are_leaves():
     array = np.ones(2)
-    assert trees.flatten([array, "word"])[0] == [array, "word"] or True  # by identity:
     assert trees.flatten([array])[0][0] is array
 
 
@@ -76,7 +75,11 @@ def test_none_stands_for_a_subtree():
 @pytest.mark.parametrize(
     ("tree", "like", "message"),
     [
-        ({"a": 1.0}, {"b": 1.0}, r"tangent of the x has not its structure: expected a dict with the keys 'b', got .*'a'"),
+        (
+            {"a": 1.0},
+            {"b": 1.0},
+            r"tangent of the x has not its structure: expected a dict with the keys 'b', got .*'a'",
+        ),
         ([1.0], [1.0, 2.0], r"expected a list of 2, got list \[1.0\]"),
         ([[1.0], 2.0], [[1.0, 2.0], 2.0], r"the x\[0\] .*expected a list of 2"),
         ({"a": 1.0}, 1.0, "expected one number or array, got a dict"),
