@@ -15,7 +15,6 @@ import itertools
 import numbers
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from sys import getrefcount
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -146,43 +145,49 @@ class Tensor:
         op, operands = self.op, self.operands
         y: Any = self if recording else self.data
         given = operands if recording else [x.data if type(x) is Tensor else x for x in operands]
-        found: list[tuple[Tensor, Any]] = []
-        elementwise = type(op) is Primitive
-        together: Any = None  # the contributions to all operands, from a rule that gives them in one call
-        last = len(operands) - 1
         try:
-            for position, parent in enumerate(operands):
-                if type(parent) is not Tensor or (needed is not None and parent not in needed):
-                    continue
-                like = parent.data
-                if elementwise:
-                    local = (op.db if position else op.da)(y, *given)  # type: ignore[union-attr]
-                    if type(local) is float and local == 1.0:
-                        contribution = upstream
-                        free = False
-                    elif type(local) is np.ndarray and is_alike(local, upstream):
-                        # The product takes the place of what nobody needs any more: fresh memory costs more than it.
-                        out = upstream if free and position == last else local if getrefcount(local) == 2 else None
-                        contribution = np.multiply(upstream, local, out)
-                    else:
-                        contribution = upstream * local
-                    if contribution.shape != like.shape:
-                        contribution = unbroadcast(contribution, like.shape)
-                elif op is operations.index and not recording and type(upstream) is not Tensor:
-                    found.append((parent, Patch(self.parameters["key"], upstream, like.shape, operations.add_at)))
-                    continue
-                elif op.at_once:  # type: ignore[union-attr]
-                    together = together or op.pull_all(upstream, y, given, self.parameters)  # type: ignore[union-attr]
-                    contribution = together[position]
-                else:
-                    contribution = op.pull(position, upstream, y, given, self.parameters)  # type: ignore[union-attr]
-                    if contribution is None:  # a rule's word that nothing depends on this operand
-                        continue
-                if contribution.dtype is not like.dtype and contribution.dtype != like.dtype:
-                    contribution = contribution.astype(like.dtype)
-                found.append((parent, contribution))
+            if type(op) is not Primitive:
+                return self._pull_through(op, upstream, y, given, needed)  # type: ignore[arg-type]
+            if len(operands) == 1:
+                parent = operands[0]
+                return [(parent, _chained(upstream, op.da(y, *given), parent.data, free))]
+            a, b = operands
+            to_a = type(a) is Tensor and (needed is None or a in needed)
+            to_b = type(b) is Tensor and (needed is None or b in needed)
+            found = []
+            if to_a:
+                contribution = _chained(upstream, op.da(y, *given), a.data, free and not to_b)
+                free = free and contribution is not upstream
+                found.append((a, contribution))
+            if to_b:
+                found.append((b, _chained(upstream, op.db(y, *given), b.data, free)))
+            return found
         except FloatingPointError as error:
             raise FloatingPointError(f"the derivative of {self._described()}: {error}") from None
+
+    def _pull_through(
+        self, op: Operation, upstream: Any, y: Any, given: Sequence[Any], needed: Collection[Tensor] | None
+    ) -> list[tuple[Tensor, Any]]:
+        """`pull` for a structural operation, by its own rules."""
+        found: list[tuple[Tensor, Any]] = []
+        together: Any = None  # the contributions to all operands, from a rule that gives them in one call
+        for position, parent in enumerate(self.operands):
+            if type(parent) is not Tensor or (needed is not None and parent not in needed):
+                continue
+            like = parent.data
+            if op is operations.index and type(y) is not Tensor and type(upstream) is not Tensor:
+                found.append((parent, Patch(self.parameters["key"], upstream, like.shape, operations.add_at)))
+                continue
+            if op.at_once:
+                together = together or op.pull_all(upstream, y, given, self.parameters)  # type: ignore[attr-defined]
+                contribution = together[position]
+            else:
+                contribution = op.pull(position, upstream, y, given, self.parameters)
+                if contribution is None:  # a rule's word that nothing depends on this operand
+                    continue
+            found.append(
+                (parent, contribution if contribution.dtype == like.dtype else contribution.astype(like.dtype))
+            )
         return found
 
     def push(self, tangents: Mapping[Tensor, Any], recording: bool = False) -> Any:
@@ -456,6 +461,9 @@ class Tensor:
         return array
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        row = UFUNCS.get(ufunc)
+        if row is not None and method == "__call__" and not options:
+            return elementwise(row, *inputs)
         return ufunc_on_tensors(ufunc, method, inputs, options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
@@ -582,9 +590,22 @@ def apply(op: Operation, operands: Sequence[Any], parameters: Mapping[str, Any])
     return node(data, op, operands, parents, parameters) if parents else data
 
 
-def is_alike(a: Any, b: Any) -> bool:
-    """Whether two arrays have the same shape and precision."""
-    return type(b) is np.ndarray and a.shape == b.shape and a.dtype == b.dtype
+def _chained(upstream: Any, local: Any, like: Any, free: bool) -> Any:
+    """upstream times an elementwise local derivative, with the shape and precision of the operand's data.
+
+    free: nobody else needs the array upstream. Then the product takes its place, for fresh memory costs more than it.
+    """
+    if type(local) is float:
+        contribution = (
+            upstream if local == 1.0 else np.multiply(upstream, local, upstream) if free else upstream * local
+        )
+    elif free and type(local) is np.ndarray and local.shape == upstream.shape and local.dtype == upstream.dtype:
+        contribution = np.multiply(upstream, local, upstream)
+    else:
+        contribution = upstream * local
+    if contribution.shape != like.shape:
+        contribution = unbroadcast(contribution, like.shape)
+    return contribution if contribution.dtype == like.dtype else contribution.astype(like.dtype)
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -720,10 +741,14 @@ def _compare(comparison: np.ufunc, a: Tensor, b: Any) -> Any:
 
 def by_data(ufunc: np.ufunc, inputs: Sequence[Any], method: str = "__call__", **options: Any) -> Any:
     """ufunc of the data of its inputs: a plain array."""
+    _refuse_values(ufunc, inputs)
+    return getattr(ufunc, method)(*map(plain, inputs), **options)
+
+
+def _refuse_values(ufunc: np.ufunc, inputs: Sequence[Any]) -> None:
     for x in inputs:
         if isinstance(x, Value) or (isinstance(x, np.ndarray) and x.dtype == object and _holds_values(x)):
             raise_mixed(ufunc.__name__)
-    return getattr(ufunc, method)(*map(plain, inputs), **options)
 
 
 def _holds_values(array: Any) -> bool:
@@ -805,6 +830,7 @@ def _called(ufunc: np.ufunc, inputs: Sequence[Any], **options: Any) -> Any:
         inputs = [x.astype(np.result_type(x.dtype, float)) if hasattr(x, "dtype") else x for x in inputs]
     composite = COMPOSITES.get(ufunc)
     if composite is not None:
+        _refuse_values(ufunc, inputs)
         return composite(*inputs)
     if ufunc.__name__ == "clip":
         return clip(*inputs)

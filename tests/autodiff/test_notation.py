@@ -7,13 +7,14 @@ abs(a), and in LaTeX a brace that does not print (that of {a}^{b} around a) does
 import ast
 import itertools
 import math
+import random
 import re
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from autodiff import TABLE, Graph, Value, adjoints, scalars, total_derivative
+from autodiff import TABLE, Graph, Tensor, Value, adjoints, scalars, total_derivative
 from autodiff.notation import (
     GREEK,
     Expression,
@@ -804,3 +805,151 @@ def test_symbols_do_not_share_state():
     x = Expression("x")
     assert str(add(x, x)) == "x + x"
     assert str(x) == "x"
+
+
+# ---------------------------------------------------------------- array nodes
+rng = np.random.default_rng(3)
+A, B, C = (rng.normal(size=shape) for shape in ((3, 3), (3, 3), (3,)))
+NUMPY_NAMES = {
+    name: getattr(np, name)
+    for name in (
+        "sum",
+        "max",
+        "min",
+        "prod",
+        "cumsum",
+        "concatenate",
+        "einsum",
+        "exp",
+        "tanh",
+        "transpose",
+        "broadcast_to",
+    )
+}
+
+
+def evaluated(text):
+    """The array that a formula in plain text stands for: NumPy's own reading of it, by Python's precedence."""
+    source = text.replace("·", "*").replace("²", "**2").replace("^", "**").replace("σ", "sigmoid")
+    source = source.replace(".mT", ".swapaxes(-1, -2)")
+    return eval(source, {"__builtins__": {}}, {**NUMPY_NAMES, "sigmoid": TABLE["sigmoid"], "A": A, "B": B, "c": C})
+
+
+# What is done with two matrices and a vector, in plain text and in LaTeX
+ARRAYS = [
+    (lambda a, b, c: a @ b, "A @ B", "A B"),
+    (lambda a, b, c: (a + b) @ c, "(A + B) @ c", r"\left(A + B\right) c"),
+    (lambda a, b, c: a @ (b @ c), "A @ (B @ c)", r"A \left(B c\right)"),
+    (lambda a, b, c: a @ b @ c, "A @ B @ c", "A B c"),
+    (lambda a, b, c: a * (a @ b), "A · (A @ B)", r"A \cdot \left(A B\right)"),
+    (lambda a, b, c: (a * b) @ c, "A · B @ c", r"\left(A \cdot B\right) c"),
+    (lambda a, b, c: a @ b * c, "A @ B · c", r"A B \cdot c"),
+    (lambda a, b, c: c - a @ b, "c - A @ B", "c - A B"),
+    (lambda a, b, c: a.T, "A.T", r"{A}^{\top}"),
+    (lambda a, b, c: (a @ b).T, "(A @ B).T", r"{\left(A B\right)}^{\top}"),
+    (lambda a, b, c: a.T**2, "A.T²", r"{\left({A}^{\top}\right)}^{2}"),
+    (lambda a, b, c: (a**2).T, "(A²).T", r"{\left({A}^{2}\right)}^{\top}"),
+    (lambda a, b, c: (-a).T, "(-A).T", r"{\left(-A\right)}^{\top}"),
+    (lambda a, b, c: -a.T, "-A.T", r"-{A}^{\top}"),
+    (lambda a, b, c: a[0, :], "A[0, :]", "{A}_{0, :}"),
+    (lambda a, b, c: (a + b)[1:, ::-1], "(A + B)[1:, ::-1]", r"{\left(A + B\right)}_{1:, ::-1}"),
+    (lambda a, b, c: a[..., None], "A[..., None]", r"{A}_{\ldots, \text{None}}"),
+    (lambda a, b, c: a[[0, 2]], "A[[0, 2]]", r"{A}_{\left[0, 2\right]}"),
+    (lambda a, b, c: np.exp(a)[-1] * 2.0, "exp(A)[-1] · 2", r"{\exp\left(A\right)}_{-1} \cdot 2"),
+    (lambda a, b, c: np.sum(a), "sum(A)", r"\operatorname{sum}\left(A\right)"),
+    (lambda a, b, c: np.sum(a * b, axis=0), "sum(A · B, axis=0)", r"\operatorname{sum}_{0}\left(A \cdot B\right)"),
+    (lambda a, b, c: np.sum(a, axis=(0, 1)), "sum(A, axis=(0, 1))", r"\operatorname{sum}_{0, 1}\left(A\right)"),
+    (
+        lambda a, b, c: np.max(a, axis=1, keepdims=True),
+        "max(A, axis=1, keepdims=True)",
+        r"\max_{1}\left(A\right)",
+    ),
+    (lambda a, b, c: np.cumsum(a, axis=1), "cumsum(A, axis=1)", r"\operatorname{cumsum}_{1}\left(A\right)"),
+    (lambda a, b, c: (a - b).reshape(9), "(A - B).reshape(9)", r"\operatorname{reshape}_{9}\left(A - B\right)"),
+    (
+        lambda a, b, c: np.concatenate([a, b + 1.0], axis=1),
+        "concatenate([A, B + 1], axis=1)",
+        r"\operatorname{concatenate}_{1}\left(A, B + 1\right)",
+    ),
+    (
+        lambda a, b, c: np.einsum("ij,kj->ik", a, b),
+        "einsum('ij,kj->ik', A, B)",
+        r"\operatorname{einsum}_{\mathrm{ij,kj \to ik}}\left(A, B\right)",
+    ),
+]
+
+
+def leaves_of_arrays():
+    return Tensor(A, "A"), Tensor(B, "B"), Tensor(C, "c")
+
+
+@pytest.mark.parametrize(("f", "text", "latex"), ARRAYS, ids=[text for _, text, _ in ARRAYS])
+def test_formulas_of_arrays(f, text, latex):
+    node = f(*leaves_of_arrays())
+    assert str(formula(node)) == text
+    assert formula(node).latex() == latex
+    assert np.allclose(evaluated(text), node.data, rtol=0, atol=1e-13)  # einsum and @ may add in another order
+
+
+GROWTH = [
+    lambda draw, x, y: x @ y,
+    lambda draw, x, y: x * y,
+    lambda draw, x, y: x + y,
+    lambda draw, x, y: x - y,
+    lambda draw, x, y: -x,
+    lambda draw, x, y: x.T,
+    lambda draw, x, y: x**2,
+    lambda draw, x, y: np.tanh(x),
+    lambda draw, x, y: x[::-1],
+    lambda draw, x, y: x * draw.choice([0.5, 2.0, -1.5]),
+    lambda draw, x, y: x - np.sum(y, axis=0),
+]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_brackets_of_arrays_are_right(seed):
+    """Random formulas read back by Python's own precedence give the array of the graph."""
+    draw = random.Random(seed)
+    made = list(leaves_of_arrays()[:2])
+    for _ in range(6):
+        made.append(np.tanh(draw.choice(GROWTH)(draw, made[-1], draw.choice(made))))
+        made[-1] = draw.choice(GROWTH)(draw, draw.choice(made), made[-1])
+    text = str(formula(made[-1], depth=50))
+    # the same operations in the same order, but BLAS may add in another one for another layout
+    assert np.allclose(evaluated(text), made[-1].data, rtol=1e-9, atol=1e-12), text
+
+
+def test_a_missing_bracket_would_be_seen():
+    a, b, c = leaves_of_arrays()
+    assert not np.allclose(evaluated("A + B @ c"), ((a + b) @ c).data)
+
+
+def test_constants_of_arrays():
+    a, _, _ = leaves_of_arrays()
+    assert str(formula(a * 0.5 + np.ones((3, 3)))) == "A · 0.5 + [3×3]"
+    assert formula(a + np.ones((3, 3))).latex() == r"A + \left[3 \times 3\right]"
+    assert str(formula(a * np.array(2.5))) == "A · 2.5"
+    assert str(formula(Tensor(np.ones((2, 3))) @ Tensor(np.ones(3)))) == "[2×3] @ [3]"
+    assert str(formula(np.where(A > 0, a, 0.0))) == "where([3×3], A, 0)"
+    assert str(formula(a[A > 10.0])) == "A[mask of 0]"
+    assert str(formula(np.concatenate([a] * 9))) == "concatenate([A, A, A, …, A], axis=0)"
+
+
+def test_operations_of_arrays():
+    a, b, _ = leaves_of_arrays()
+    nodes = [
+        a @ b,
+        a + b,
+        2.0 - a,
+        a * np.ones(3),
+        a.T,
+        a[0],
+        a.sum(),
+        a.sum(axis=0),
+        np.tanh(a),
+        np.where(A > 0, a, b),
+    ]
+    assert [operation(node) for node in nodes] == [
+        "@", "+", "2 -", "· [3]", ".T", "[0]", "sum", "sum(axis=0)", "tanh", "where",
+    ]  # fmt: skip
+    assert operation(a) is None

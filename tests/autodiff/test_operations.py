@@ -250,7 +250,7 @@ def test_keys_that_may_pick_twice_add_up(key):
 
 
 def test_an_operation_is_linear_or_has_pushes():
-    with pytest.raises(ValueError, match="'odd'.*not both"):
+    with pytest.raises(ValueError, match=r"'odd'.*not both"):
         Operation("odd", np.negative, [lambda g, y, a: -g])
     with pytest.raises(ValueError, match="not both"):
         Operation("odd", np.negative, [lambda g, y, a: -g], linear="each", pushes=[lambda t, y, a: -t])
