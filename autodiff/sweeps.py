@@ -57,41 +57,48 @@ def pulled(
         seeds.clear()
     while nodes:
         node = nodes.pop()
-        if node in stops:
-            continue
         if needed is not None:
+            if node in stops:
+                continue
             if node not in needed:
                 adjoints.pop(node, None)  # a seed
                 continue
             del needed[node]
+        free = False
         if keep or node.op is None:
-            upstream, free = adjoints.get(node), False
+            upstream = adjoints.get(node)
         else:
-            upstream, free = adjoints.pop(node, None), node in owned
-            if free:
+            upstream = adjoints.pop(node, None)
+            if node in owned:
                 owned.remove(node)
+                free = True
         if upstream is None:
             continue
-        contributions = node.pull(upstream, needed, recording, free)
-        if free:  # one parent at most may have it for its own
-            free = sum([contribution is upstream for _, contribution in contributions]) < 2
-        for parent, contribution in contributions:
+        heir = None  # the parent that has upstream for its own now
+        for parent, contribution in node.pull(upstream, needed, recording, free):
+            kind = type(contribution)
             present = adjoints.get(parent)
-            if type(contribution) is float:
-                adjoints[parent] = contribution if present is None else present + contribution
-            elif type(contribution) is Patch:
+            if kind is Patch:
                 adjoints[parent] = contribution.added_to(present, parent in owned)
                 owned.add(parent)
             elif present is None:
                 adjoints[parent] = contribution
-                if type(contribution) is np.ndarray and contribution.base is None:
-                    if free or contribution is not upstream:
+                if kind is np.ndarray and contribution.base is None:
+                    if contribution is not upstream:
                         owned.add(parent)
-            elif parent in owned and type(contribution) is np.ndarray:
+                    elif heir is not None:
+                        owned.discard(heir)
+                    elif free:
+                        heir = parent
+                        owned.add(parent)
+            elif kind is np.ndarray and parent in owned:
                 np.add(present, contribution, out=present)
             else:
                 adjoints[parent] = total = present + contribution
-                owned.add(parent) if type(total) is np.ndarray else owned.discard(parent)
+                if type(total) is np.ndarray:
+                    owned.add(parent)
+                else:
+                    owned.discard(parent)
     for node, adjoint in adjoints.items():
         if type(adjoint) is np.ndarray and node not in owned:  # it may be a view, or another node's as well
             adjoints[node] = np.array(adjoint)

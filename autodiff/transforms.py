@@ -136,6 +136,8 @@ class Run:
         x = self.numbers[i]
         if type(x) is float:
             return FLOAT
+        if type(x) is np.ndarray and x.dtype.kind == "f":
+            return ARRAY
         if isinstance(x, np.ndarray):
             if x.dtype.kind in "fiub":
                 return ARRAY
@@ -288,6 +290,8 @@ class Run:
         adjoint = adjoints.get(x)
         if adjoint is None:
             adjoint = 0.0 if type(x) is Value else np.zeros(x.shape, x.dtype)
+        if type(adjoint) is np.ndarray and (adjoint.ndim or isinstance(came, np.ndarray)):
+            return adjoint
         if isinstance(came, np.ndarray):
             return adjoint if type(adjoint) is Tensor else np.asarray(adjoint)
         return _plain(adjoint)

@@ -5,9 +5,10 @@ W7  an MLP [64, 256, 256, 10] of the same kind, 256 samples
 
 The loss is written once, in NumPy's functions. hand is the backward pass that a person would write for it in NumPy;
 chainrule differentiates the loss as it stands, autograd with its own numpy in place of NumPy, MyGrad with its own
-functions and tensors, each with its default settings and nothing patched. All run in one process, one step of each in
-turn, so that what the machine and the C library's memory do meets all alike; what counts is the median of the ratios
-of neighbouring steps. Losses and gradients must agree to 1e-9.
+functions and tensors, each with its default settings and nothing patched. All run in one process, five steps of each
+in turn, so that what the machine and the C library's memory do meets all alike (chainrule, once imported, lets the
+library keep freed memory, which speeds up all of them); what counts is the median of the ratios of neighbouring
+turns. Losses and gradients must agree to 1e-9.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import numpy as np
 Arrays = list[Any]
 Step = Callable[[], tuple[float, Arrays]]  # one step: (loss, the gradients of W1, b1, W2, b2, ...)
 CLOCKS = {"wall": perf_counter, "cpu": process_time}
+TURN = 5  # steps of one engine in a row: training repeats its step, and does not start each with cold caches
 TOLERANCE = 1e-9  # relative to the largest entry of each gradient; rounding gives about 1e-13
 
 
@@ -156,7 +158,7 @@ def check(name: str, engine: str, found: tuple[float, Arrays], expected: tuple[f
 
 
 def measure(name: str, engines: Sequence[str], steps: int, clock: str, plant: str | None = None) -> list[list[float]]:
-    """[the seconds of each engine's step, ...]: one row per round."""
+    """[the seconds of each engine's step, ...]: one row per round, which is a turn of each."""
     X, y, parameters = data(WORKLOADS[name])
     expected = by_hand(X, y, parameters)()
     run = {engine: ENGINES[engine](X, y, parameters) for engine in engines}
@@ -168,12 +170,13 @@ def measure(name: str, engines: Sequence[str], steps: int, clock: str, plant: st
         step()
     now = CLOCKS[clock]
     rows = []
-    for _ in range(steps):
+    for _ in range(-(-steps // TURN)):
         row = []
         for step in run.values():
             start = now()
-            step()
-            row.append(now() - start)
+            for _ in range(TURN):
+                step()
+            row.append((now() - start) / TURN)
         rows.append(row)
     return rows
 
