@@ -202,7 +202,8 @@ def _unique(
 ) -> Any:  # fmt: skip
     """The first element of each value: the others that equal it receive no gradient."""
     x = node(ar)
-    _, first, *rest = np.unique(
+    unique: Any = np.unique
+    _, first, *rest = unique(
         x.data, return_index=True, return_inverse=return_inverse, return_counts=return_counts, axis=axis,
         equal_nan=equal_nan,
     )  # fmt: skip
@@ -260,6 +261,7 @@ def _gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> A
         raise TypeError(f"np.gradient takes no spacing, one, or one per axis ({len(axes)}), got {len(varargs)}")
     if any(type(spacing) is Tensor for spacing in varargs):
         raise TypeError("np.gradient takes numbers as spacing, not nodes")
+    numpy: Any = np.gradient
     spacings = varargs * len(axes) if len(varargs) == 1 else varargs or (1.0,) * len(axes)
     found = []
     for along, spacing in zip(axes, spacings, strict=True):
@@ -270,7 +272,7 @@ def _gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> A
         for k in range(3):
             # Of three neighbours one has a number that leaves k when divided by 3: a comb tells its coefficient.
             comb = (np.arange(n) % 3 == k).astype(rows.dtype)
-            coefficient = np.gradient(comb, spacing, edge_order=edge_order).reshape((n,) + (1,) * (x.ndim - 1))
+            coefficient = numpy(comb, spacing, edge_order=edge_order).reshape((n,) + (1,) * (x.ndim - 1))
             neighbour = rows[np.minimum(first + (k - first) % 3, n - 1)]
             total = total + np.where(coefficient != 0.0, coefficient * neighbour, 0.0)  # 0 * inf would be nan
         found.append(np.moveaxis(total, 0, along))
@@ -359,13 +361,16 @@ def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, perio
         order = np.argsort(xp)
         xp, fp = xp[order], fp[order]
         xp, fp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period]), np.concatenate([fp[-1:], fp, fp[:1]])
+    below, above = np.less(x, xp[0]), np.greater(x, xp[-1])
+    outside = below | above
     ends = fp[0] if left is None else left, fp[-1] if right is None else right
     if xp.size == 1:
         inner = np.broadcast_to(fp[0], x.shape)
     else:
         i = np.clip(np.searchsorted(xp, x, side="right") - 1, 0, xp.size - 2)
+        x = np.where(outside, xp[0], x)  # there the ends are chosen, and nothing is multiplied by inf
         inner = (fp[i + 1] - fp[i]) / (xp[i + 1] - xp[i]) * (x - xp[i]) + fp[i]
-    return np.where(np.less(x, xp[0]), ends[0], np.where(np.greater(x, xp[-1]), ends[1], inner))
+    return np.where(below, ends[0], np.where(above, ends[1], inner))
 
 
 @on(np.convolve)
@@ -380,7 +385,8 @@ def _convolve(a: Any, v: Any, mode: Any = "full") -> Any:
     if mode not in spans:
         raise ValueError(f"a convolution has the mode 'full', 'same' or 'valid', got {mode!r}")
     places = np.arange(*spans[mode])[:, None] - np.arange(m)  # of a, beside each element of v
-    return np.sum(np.where((places >= 0) & (places < n), a[np.clip(places, 0, n - 1)] * v, 0.0), axis=1)
+    inside = (places >= 0) & (places < n)
+    return np.sum(np.where(inside, a[np.clip(places, 0, n - 1)], 0.0) * np.where(inside, v, 0.0), axis=1)
 
 
 @on(np.correlate)

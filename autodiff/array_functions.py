@@ -70,6 +70,8 @@ def on(*functions: Any) -> Callable[[Function], Function]:
     return register
 
 
+_function: Any
+
 # --- by data alone: their results are no real numbers, or change by jumps only ------------------------------------
 
 for _function in (
@@ -98,7 +100,7 @@ def gather(x: Tensor, source: Any) -> Tensor:
         if not x.size:
             return Tensor(np.zeros(source.shape, x.dtype))
         return np.where(source > 0, flat[np.maximum(source - 1, 0)], 0.0)  # type: ignore[return-value]
-    return flat[source - 1]
+    return flat[source - 1]  # type: ignore[no-any-return]
 
 
 def numbered(x: Any, first: int = 1) -> Any:
@@ -130,15 +132,46 @@ def _rearranges(function: Any, argument: str) -> None:
 
 for _argument, _functions in {
     "a": (np.roll, np.repeat, np.diagonal, np.resize, np.take),
-    "m": (np.fliplr, np.flipud, np.rot90, np.tril, np.triu),
     "v": (np.diag, np.diagflat),
     "A": (np.tile,),
     "x": (np.linalg.diagonal,),
     "arr": (np.delete, np.take_along_axis, np.extract),
-    "ary": (np.array_split, np.split, np.hsplit, np.vsplit, np.dsplit),
 }.items():
     for _function in _functions:
         _rearranges(_function, _argument)
+
+
+def _splits(function: Any, of: int | None = None) -> None:
+    """Parts along an axis are slices, which copy nothing; of: the axis, where it is no argument."""
+
+    def ours(ary: Any, indices_or_sections: Any, axis: int = 0) -> Any:
+        x = node(ary)
+        given = (indices_or_sections,) if of is not None else (indices_or_sections, axis)
+        function(np.broadcast_to(0, x.shape), *given)  # checks the arguments
+        along = one_axis(axis if of is None else min(of, x.ndim - 1), x.ndim)
+        parts = np.array_split(np.arange(x.shape[along]), indices_or_sections)
+        whole = (slice(None),) * along
+        return [x[(*whole, slice(part[0], part[-1] + 1) if part.size else slice(0, 0))] for part in parts]
+
+    if of is not None:
+        ours.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    on(function)(ours)
+
+
+for _function, _of in ((np.array_split, None), (np.split, None), (np.hsplit, 1), (np.vsplit, 0), (np.dsplit, 2)):
+    _splits(_function, _of)
+
+
+def _triangle(function: Any) -> None:
+    def ours(m: Any, k: int = 0) -> Any:
+        x = node(m)
+        return np.where(function(np.ones(x.shape[-2:], dtype=bool), k), x, 0.0)
+
+    on(function)(ours)
+
+
+for _function in (np.tril, np.triu):
+    _triangle(_function)
 
 
 @on(np.compress)
@@ -177,6 +210,22 @@ def _flip(m: Any, axis: Any = None) -> Any:
     x = node(m)
     axes = axes_of(axis, x.ndim)
     return x[tuple(slice(None, None, -1) if axes is None or i in axes else slice(None) for i in range(x.ndim))]
+
+
+on(np.fliplr)(lambda m: np.flip(node(m), 1))
+on(np.flipud)(lambda m: np.flip(node(m), 0))
+
+
+@on(np.rot90)
+def _rot90(m: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
+    x = node(m)
+    np.rot90(np.broadcast_to(0, x.shape), k, axes)  # checks the arguments
+    first, second = axes
+    if k % 4 == 2:
+        return np.flip(x, (first, second))
+    x = np.flip(x, second) if k % 4 == 1 else x
+    x = np.swapaxes(x, first, second) if k % 2 else x
+    return np.flip(x, second) if k % 4 == 3 else x
 
 
 # --- shapes -------------------------------------------------------------------------------------------------------
@@ -278,8 +327,9 @@ def _broadcast_arrays(*args: Any, subok: bool = False) -> Any:
 @on(np.meshgrid)
 def _meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> Any:
     nodes = [node(x).reshape(-1) for x in xi]
-    like = np.meshgrid(*(np.arange(x.size) for x in nodes), sparse=sparse, indexing=indexing)
-    return type(like)([x[places] for x, places in zip(nodes, like, strict=True)])
+    places = [np.arange(x.size) for x in nodes]
+    like = np.meshgrid(*places, sparse=sparse, indexing=indexing)  # type: ignore[call-overload]
+    return type(like)([x[grid] for x, grid in zip(nodes, like, strict=True)])
 
 
 @on(np.concatenate)
@@ -375,7 +425,7 @@ def _full_like(
 ) -> Any:  # fmt: skip
     a, filler = _data(a), node(fill_value)
     if type(filler) is not Tensor:
-        return np.full_like(a, fill_value, dtype, order, subok, shape)
+        return np.full_like(a, fill_value, dtype, order, subok, shape)  # type: ignore[call-overload]
     dtype = a.dtype if dtype is None else np.dtype(dtype)
     return np.broadcast_to(filler.astype(float_dtype(dtype)), a.shape if shape is None else shape)
 
@@ -452,7 +502,7 @@ def _var(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *,
     where: Any = True, mean: Any = None, correction: Any = None,
 ) -> Any:  # fmt: skip
-    x = _cast(node(a), dtype)
+    x = _masked(_cast(node(a), dtype), where, 0.0)  # a nan that is left out is multiplied by nothing
     ddof = ddof if correction is None else correction
     middle = np.mean(x, axis=axis, keepdims=True, where=where) if mean is None else mean
     total = np.sum(square(x - middle), axis=axis, keepdims=True, where=where)
@@ -468,9 +518,12 @@ def _std(
     x = node(a)
     given = {"where": where, "mean": mean, "correction": correction}
     spread = np.var(x, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims, **given)
-    if where is True and mean is None and _count(x, axis, True) == 1:
-        return spread  # the deviation of one number is 0, however it moves, and so is its slope; nan where var is
-    return sqrt(spread)
+    # The deviation of one number is 0, however it moves, and so is its slope: it stays as var has it, 0 or nan.
+    count = _count(x, axis, where)
+    single = count == 1 if where is True else _kept(count, x, axis, keepdims) == 1
+    if mean is not None or not np.any(single):
+        return sqrt(spread)
+    return spread if np.all(single) else np.where(single, spread, sqrt(np.where(single, 1.0, spread)))
 
 
 @on(np.prod)
@@ -517,15 +570,10 @@ def _cumsum(a: Any, axis: int | None = None, dtype: Any = None, out: Any = None)
 
 @on(np.cumprod)
 def _cumprod(a: Any, axis: int | None = None, dtype: Any = None, out: Any = None) -> Any:
-    # Products over windows of 1, 2, 4, ...: no division, so zeros do no harm to the derivatives.
     x = _cast(node(a), dtype)
     if axis is None or (not x.ndim and axis in (0, -1)):
         x, axis = x.reshape((x.size,)), 0
-    axis = one_axis(axis, x.ndim)
-    y, step = np.moveaxis(x, axis, 0), 1
-    while step < len(y):
-        y, step = np.concatenate([y[:step], y[step:] * y[:-step]]), 2 * step
-    return np.moveaxis(y, 0, axis)
+    return apply(operations.cumprod, (x,), {"axis": one_axis(axis, x.ndim)})
 
 
 @on(np.trace)
@@ -645,7 +693,8 @@ def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 
 @on(np.choose)
 def _choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
-    which = np.choose(plain(a), range(len(choices)), mode=mode)  # checked, or brought into range
+    every: Any = range(len(choices))
+    which = np.choose(plain(a), every, mode=mode)  # type: ignore[call-overload]  # checked, or brought into range
     return _select([which == i for i in range(len(choices))], list(choices))
 
 
@@ -924,7 +973,5 @@ def _compress_method(self: Tensor, condition: Any, axis: Any = None, out: Any = 
     return np.compress(condition, self, axis, out)
 
 
-Tensor.reshape = _reshape_method  # type: ignore[method-assign,assignment]
-Tensor.transpose = _transpose_method  # type: ignore[method-assign,assignment]
-Tensor.astype = _astype_method  # type: ignore[method-assign,assignment]
-Tensor.compress = _compress_method  # type: ignore[method-assign,assignment]
+for _ours in (_reshape_method, _transpose_method, _astype_method, _compress_method):
+    setattr(Tensor, _ours.__name__.removeprefix("_").removesuffix("_method"), _ours)

@@ -16,7 +16,7 @@ Notation in the rules: g is the adjoint of y, t a tangent, a, b the operands.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,13 +54,13 @@ class Operation:
     def __repr__(self) -> str:
         return f"Operation({self.name!r})"
 
-    def pull(self, position: int, g: Any, y: Any, operands: Sequence[Any], parameters: dict[str, Any]) -> Any:
+    def pull(self, position: int, g: Any, y: Any, operands: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
         """The contribution of y's adjoint g to the operand at that position."""
         if callable(self.pulls):
             return self.pulls(position, g, y, *operands, **parameters)
         return self.pulls[position](g, y, *operands, **parameters)
 
-    def push(self, tangents: Sequence[Any], y: Any, operands: Sequence[Any], parameters: dict[str, Any]) -> Any:
+    def push(self, tangents: Sequence[Any], y: Any, operands: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
         """The tangent of y: one tangent per operand, None where it is zero."""
         if self.linear == "all":
             filled = [np.zeros_like(x) if t is None else t for t, x in zip(tangents, operands, strict=True)]
@@ -282,6 +282,28 @@ prod = Operation(
         lambda t, y, a, axis, keepdims: np.add.reduce(t * products_of_others(a, axis), axis=axis, keepdims=keepdims)
     ],
 )
+
+
+def _cumprod_pull(g: Any, y: Any, a: Any, axis: int) -> Any:
+    """By the recurrence y_j = y_(j-1) a_j, backwards: no division, so zeros do no harm."""
+    g, y, a = g.swapaxes(0, axis), y.swapaxes(0, axis), a.swapaxes(0, axis)
+    parts: list[Any] = []
+    total: Any = 0.0  # the adjoint of y_j, through all that follows
+    for j in reversed(range(len(a))):
+        total = g[j] + (total * a[j + 1] if parts else 0.0)
+        parts.append(total * y[j - 1] if j else total)
+    return np.stack(parts[::-1]).swapaxes(0, axis) if parts else g
+
+
+def _cumprod_push(t: Any, y: Any, a: Any, axis: int) -> Any:
+    t, y, a = t.swapaxes(0, axis), y.swapaxes(0, axis), a.swapaxes(0, axis)
+    parts: list[Any] = []
+    for j in range(len(a)):
+        parts.append(parts[-1] * a[j] + y[j - 1] * t[j] if parts else t[j])
+    return np.stack(parts).swapaxes(0, axis) if parts else t
+
+
+cumprod = Operation("cumprod", lambda a, axis: np.cumprod(a, axis=axis), [_cumprod_pull], pushes=[_cumprod_push])
 
 
 # --- products -------------------------------------------------------------------------------------------------

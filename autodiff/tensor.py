@@ -50,8 +50,9 @@ del [np.empty(1 << 23, np.uint8)][0]
 
 COMPARISONS = frozenset((np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal))
 # Answered by data alone, as plain arrays: their results are no real numbers, or change by jumps only.
-BY_DATA = COMPARISONS | {np.isnan, np.isinf, np.isfinite, np.signbit, np.logical_not}
-BY_DATA |= {np.logical_and, np.logical_or, np.logical_xor}
+TESTS: tuple[np.ufunc, ...] = (np.isnan, np.isinf, np.isfinite, np.signbit, np.logical_not)
+LOGIC: tuple[np.ufunc, ...] = (np.logical_and, np.logical_or, np.logical_xor)
+BY_DATA = COMPARISONS.union(TESTS, LOGIC)
 KEEP_INTEGERS = frozenset((add, sub, mul))  # rows whose rules do not divide by an operand
 
 # NumPy function -> what it does on Tensors; filled by array_functions.py and linear_algebra.py
@@ -68,8 +69,9 @@ class Tensor:
     """An array node: `data`, and after `output.backward()` its `grad` = d(output)/d(node), of the same shape.
 
     array: real numbers of any shape. float32 (and float16, longdouble) stays; integers and bools become float64.
-    The memory is shared with the array that is given, as np.asarray does. Comparisons are by data, element by
-    element, and give plain arrays; the hash is by identity. Raises TypeError for anything but real numbers.
+    The memory is shared with the array that is given, as np.asarray does: do not write into it before the backward
+    pass. Comparisons are by data, element by element, and give plain arrays; the hash is by identity. A node does not
+    change: `t += 1` names a new node t, and `t[0] = 1` raises. Raises TypeError for anything but real numbers.
 
     >>> W = Tensor([[1.0, 2.0]], name="W")
     >>> loss = np.sum(np.maximum(0, np.array([[3.0]]) @ W) ** 2)
@@ -253,7 +255,7 @@ class Tensor:
     @property
     def shape(self) -> tuple[int, ...]:
         """As of an array."""
-        return self.data.shape
+        return self.data.shape  # type: ignore[no-any-return]
 
     @property
     def ndim(self) -> int:
@@ -371,7 +373,7 @@ class Tensor:
         return elementwise(absolute, self)
 
     def __round__(self, digits: int | None = None) -> Any:
-        return np.round(self, digits or 0)  # type: ignore[call-overload]
+        return np.round(self, digits or 0)
 
     def __floor__(self) -> Any:
         return np.floor(self)
@@ -380,7 +382,7 @@ class Tensor:
         return np.ceil(self)
 
     def __getitem__(self, key: Any) -> Tensor:
-        return apply(operations.index, (self,), {"key": checked_key(key, self)})
+        return apply(operations.index, (self,), {"key": checked_key(key, self)})  # type: ignore[no-any-return]
 
     def __setitem__(self, key: Any, new: Any) -> NoReturn:
         raise TypeError(
@@ -810,10 +812,10 @@ def ufunc_on_tensors(ufunc: np.ufunc, method: str, inputs: Sequence[Any], option
 
 def float_dtype(dtype: Any) -> np.dtype[Any]:
     """dtype, if it is one of floats; TypeError if not."""
-    dtype = np.dtype(dtype)
-    if dtype.kind != "f":
-        raise TypeError(f"an array node holds floats, not {dtype}; take .data to leave the graph")
-    return dtype
+    kind: np.dtype[Any] = np.dtype(dtype)
+    if kind.kind != "f":
+        raise TypeError(f"an array node holds floats, not {kind}; take .data to leave the graph")
+    return kind
 
 
 def _called(ufunc: np.ufunc, inputs: Sequence[Any], **options: Any) -> Any:

@@ -104,7 +104,9 @@ CASES = {
         "np.repeat(a, 2)", "np.repeat(a, [1, 0, 2], axis=0)", "a.repeat(3, 1)", "np.tile(a, 2)",
         "np.tile(b, (2, 3))", "np.tile(a, (2, 1, 2))", "np.roll(a, 1)", "np.roll(a, (1, -1), axis=(0, 1))",
         "np.roll(a, shift=2, axis=-1)", "np.flip(a)", "np.flip(a, 0)", "np.flip(d, axis=(0, -1))", "np.fliplr(a)",
-        "np.flipud(a)", "np.rot90(a)", "np.rot90(d, 3, axes=(1, 2))", "np.pad(a, 1)",
+        "np.flipud(a)", "np.rot90(a)", "np.rot90(a, 2)", "np.rot90(a, -1)", "np.rot90(d, 1, axes=(2, 0))",
+        "np.split(g, [3, 1, 4])", "np.array_split(a, 3, axis=-1)", "np.split(a, [1], -1)", "np.hsplit(g, [2])",
+        "np.tril(b)", "np.triu(t, -1)", "np.rot90(d, 3, axes=(1, 2))", "np.pad(a, 1)",
         "np.pad(a, ((0, 1), (2, 0)), constant_values=3.0)", "np.pad(b, (1, 2), 'edge')",
         "np.pad(a, 2, mode='reflect')", "np.pad(a, 3, 'wrap')", "np.pad(a, 2, 'symmetric')",
         "np.pad(a, 1, constant_values=((1.0, 2.0), (3.0, 4.0)))", "np.diag(b)", "np.diag(a)", "np.diag(a, 1)",
@@ -197,11 +199,10 @@ TABLE = [pytest.param(expression, id=expression) for group in CASES.values() for
 
 # Their arithmetic is NumPy's in another order, or a kernel of another kind: equal to some ulps of the largest element.
 ROUNDED = (
-    "einsum", "cumprod", "cumulative_prod", "multiply.accumulate", "dot", "inner", "tensordot", "kron", "quantile",
-    "percentile", "cov", "corrcoef", "where=", "average", "gradient", "convolve", "correlate", "interp",
-    "geomspace", "logspace", "logaddexp2", "float_power", "unwrap", "vander", "matvec", "vecmat", "nan",
-    "reduceat", "@", "hypot.reduce", "initial=3.0", "median", "polyval", "vdot", "sinc", "logaddexp", "divmod",
-    "matmul", "**",
+    "einsum", "dot", "inner", "tensordot", "kron", "quantile", "percentile", "cov", "corrcoef", "where=",
+    "average", "gradient", "convolve", "correlate", "interp", "geomspace", "logspace", "logaddexp2", "float_power",
+    "unwrap", "vander", "matvec", "vecmat", "nan", "reduceat", "@", "hypot.reduce", "initial=3.0", "median",
+    "polyval", "vdot", "sinc", "logaddexp", "divmod", "matmul", "**",
 )  # fmt: skip
 
 
@@ -362,8 +363,18 @@ CORNERS = {
     "prod with a zero": (np.prod, [2.0, 0.0, 3.0], [0, 6, 0]),
     "prod with two zeros": (np.prod, [0.0, 5.0, 0.0], [0, 0, 0]),
     "cumprod with a zero": (np.cumprod, [2.0, 0.0, 3.0], [1, 8, 0]),
+    "cumprod of extremes": (np.cumprod, [1e-200, 1e200, 1e100], [1e300, 1e-100, 1.0]),
+    "interp beside inf": (lambda x: np.interp([np.inf, 0.5], [0.0, 1.0], x), [1.0, 2.0], [0.5, 1.5]),
     "sort of ties": (lambda x: np.sort(x)[0], [1.0, 1.0], [1, 0]),
     "std of one number": (np.std, [3.0], [0]),
+    "nanstd of one number": (np.nanstd, [np.nan, 3.0], [0, 0]),
+    "nanvar": (np.nanvar, [np.nan, 1.0, 3.0], [0, -1, 1]),
+    "nanstd": (np.nanstd, [1.0, np.nan, 3.0], [-0.5, 0, 0.5]),
+    "std of one number among others": (
+        lambda x: np.std(x.reshape(2, 2), axis=1, where=[[True, False], [True, True]]),
+        [3.0, 1.0, 1.0, 2.0],
+        [0, 0, -0.5, 0.5],
+    ),
     "nansum": (np.nansum, [np.nan, 1.0, 2.0], [0, 1, 1]),
     "nanmean": (np.nanmean, [np.nan, 1.0, 2.0], [0, 0.5, 0.5]),
     "nanprod": (np.nanprod, [np.nan, 3.0, 2.0], [0, 2, 3]),

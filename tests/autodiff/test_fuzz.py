@@ -44,8 +44,11 @@ def disagreements(output, gradient):
         wrong = []
         for leaf, derivative in gradient.items():
             at = middle[leaf]
-            above = (evaluated(nodes, {leaf: at + STEP})[output] - middle[output]) / STEP
-            below = (middle[output] - evaluated(nodes, {leaf: at - STEP})[output]) / STEP
+            try:
+                above = (evaluated(nodes, {leaf: at + STEP})[output] - middle[output]) / STEP
+                below = (middle[output] - evaluated(nodes, {leaf: at - STEP})[output]) / STEP
+            except ZeroDivisionError:
+                return None  # a pole right beside the point
             if abs(above - below) > 1e-12 * (1.0 + size[leaf]) or abs(above) > 1e20:
                 return None  # a kink or a jump at the very point
             if abs((above + below) / 2 - derivative) > CLOSE * (1.0 + size[leaf]):

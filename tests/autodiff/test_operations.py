@@ -312,7 +312,10 @@ VIEWS = {
     "moveaxis": lambda t: np.moveaxis(t, 0, 1),
     "flip": np.flip,
     "squeeze": np.squeeze,
-    "split": lambda t: np.hsplit(t[:, :2], [1]) and t[:, :1],
+    "split": lambda t: np.split(t, [1])[1],
+    "hsplit": lambda t: np.hsplit(t, 3)[2],
+    "rot90": np.rot90,
+    "flipud": np.flipud,
 }
 
 
