@@ -138,10 +138,10 @@ def ufunc_on_nodes(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options:
     if ufunc in OPERATORS:
         row = None  # NumPy's own loop is faster
     elif not (by_data or row or ufunc is np.conjugate):
+        known = sorted({other.__name__ for other in (*OPERATORS, *UFUNCS, *COMPOSITES)})
         _refuse(
             f"np.{ufunc.__name__} cannot be applied to nodes: the table has no row for it. Write it with "
-            f"{', '.join(sorted({known.__name__ for known in (*OPERATORS, *UFUNCS, *COMPOSITES)}))}; or make a row with "
-            "autodiff.primitive; or take .data to leave the graph"
+            f"{', '.join(known)}; or make a row with autodiff.primitive; or take .data to leave the graph"
         )
     out = options.get("out", ())
     if method == "at":

@@ -263,6 +263,8 @@ class Run:
 
     def inputs_of(self, kind: type) -> list[Any]:
         """The nodes of one kind that the inputs consist of."""
+        if all(type(x) is kind for x in self.inputs):  # as they mostly are
+            return self.inputs
         return [node for x in self.inputs for node in _nodes(x) if type(node) is kind]
 
     def _reaches_outside(self) -> bool:

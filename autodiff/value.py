@@ -196,9 +196,8 @@ class Value:
         if of_a is None and of_b is None:
             return None
         edges = self.local_nodes() if recording else self.edges()
-        if of_a is None or of_b is None:
-            return of_a * edges[0][1] if of_a is not None else of_b * edges[1][1]
-        return of_a * edges[0][1] + of_b * edges[1][1]
+        parts = [t * local for t, (_, local) in zip((of_a, of_b), edges, strict=False) if t is not None]
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     def local_nodes(self) -> list[tuple[Value, Any]]:
         """`edges`, with every local derivative as a node made by the same rule: higher derivatives go through it."""
