@@ -47,8 +47,8 @@ class Call:
         return arguments
 
     def all_arguments(self, leaves: Sequence[Any]) -> list[Any]:
-        """All arguments, in the order of the function's signature."""
-        rest = iter(self.arguments(leaves))
+        """All arguments, in the order of the function's signature; arrays as views that cannot be written into."""
+        rest = iter(self.arguments([_locked(leaf) for leaf in leaves]))
         count = len(self.structure[1]) + len(self.nondiff)
         return [self.nondiff[i] if i in self.nondiff else next(rest) for i in range(count)]
 
@@ -282,7 +282,7 @@ class custom_jvp(Custom):
     def _tangent(self, call: Call, operands: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
         """The leaves of dy, as the rule gives them."""
         assert self.rule is not None
-        primals, moved = call.arguments(operands), call.arguments(tangents)
+        primals, moved = (call.arguments([_locked(leaf) for leaf in leaves]) for leaves in (operands, tangents))
         result = self.rule(*call.nondiff.values(), tuple(primals), tuple(moved))
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(f"the rule of {self!r} returns a pair (y, dy), got {type(result).__name__} {result!r:.60}")
@@ -380,7 +380,7 @@ class custom_vjp(Custom):
         assert self.bwd is not None
         recording = any(type(x) is Tensor for x in operands)
         residuals = self._forward(call, operands)[1] if recording else call.residuals
-        cotangent = trees.unflatten(call.outputs, call.unpacked(g))
+        cotangent = trees.unflatten(call.outputs, [_locked(part) for part in call.unpacked(g)])
         result = self.bwd(*call.nondiff.values(), residuals, cotangent)
         count = len(call.structure[1])
         if not isinstance(result, (tuple, list)) or len(result) != count:
@@ -415,3 +415,11 @@ def _zeros(x: Any) -> Any:
 
 def _is_number(x: Any) -> bool:
     return isinstance(x, (REAL, np.generic)) or (isinstance(x, np.ndarray) and x.dtype.kind in "fiub")
+
+
+def _locked(array: Any) -> Any:
+    """A view that a rule cannot write into: others hold the array too."""
+    if type(array) is np.ndarray:
+        array = array.view()
+        array.flags.writeable = False
+    return array

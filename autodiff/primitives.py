@@ -531,6 +531,10 @@ def _fmod(a: Any, b: Any) -> Any:  # of |a| and |b| it is mod, to the last digit
     return _sign_bit(a) * mod(_sign_bit(a) * a, _sign_bit(b) * b)
 
 
+# answered by the numbers alone: their results are no real numbers, or change by jumps only
+COMPARISONS = frozenset((np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal))
+TESTS = frozenset((np.isnan, np.isinf, np.isfinite, np.signbit))
+
 COMPOSITES: dict[np.ufunc, Callable[..., Any]] = {
     np.fabs: absolute,
     np.deg2rad: lambda a: a * (PI / 180.0),
@@ -546,5 +550,4 @@ COMPOSITES: dict[np.ufunc, Callable[..., Any]] = {
     np.trunc: _trunc,
     np.fmod: _fmod,
     np.divmod: lambda a, b: (floor_divide(a, b), mod(a, b)),
-    np.ldexp: lambda a, exponent: a * 2.0**exponent,
 }

@@ -8,22 +8,37 @@ subclass whose universal functions go through the table instead.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
-from autodiff.primitives import COMPOSITES, UFUNCS, Primitive, clip
+from autodiff.primitives import COMPARISONS, COMPOSITES, TESTS, UFUNCS, Primitive, clip
 from autodiff.value import Value, as_number, checked_name
 
 # Universal functions that NumPy runs on objects through the operators of Value, and that can raise no warning there.
 OPERATORS = frozenset((np.add, np.subtract, np.multiply, np.negative, np.positive, np.absolute, np.matmul))
-COMPARISONS = frozenset((np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal))
-BY_ORDER = frozenset((np.sort, np.argsort, np.median, np.partition, np.argpartition, np.unique, np.quantile))
-TESTS = frozenset((np.isnan, np.isinf, np.isfinite, np.signbit))  # answered by data alone
+BY_ORDER = frozenset((np.sort, np.argsort, np.median, np.partition, np.argpartition, np.unique))
+# NumPy computes these in compiled code, or with tricks that numbers of no dtype do not survive; Tensors have them all.
+ON_TENSORS_ONLY = frozenset(
+    (
+        np.quantile, np.percentile, np.cov, np.corrcoef, np.interp, np.linalg.det, np.linalg.slogdet, np.linalg.inv,
+        np.linalg.solve, np.linalg.cholesky, np.linalg.eigh, np.linalg.eigvalsh, np.linalg.svd, np.linalg.pinv,
+        np.linalg.lstsq, np.linalg.qr,
+    )
+)  # fmt: skip
 
 ON_ARRAY: list[Callable[[], None]] = []  # called where a Value meets an array; a transform may start again instead
-_refusal = ""  # why `ufunc_on_nodes` refused, inside the NumPy function that runs now
+
+
+class _Refusal(threading.local):
+    """Why `ufunc_on_nodes` refused, inside the NumPy function that runs in this thread now."""
+
+    message = ""
+
+
+_refusal = _Refusal()
 
 
 class Scalars(np.ndarray):
@@ -67,21 +82,25 @@ class Scalars(np.ndarray):
         return ufunc_on_nodes(ufunc, method, inputs, options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
-        global _refusal
         if function in BY_ORDER and np.isnan(_floats(args[0], lambda element: element.data)).any():
             raise TypeError(f"np.{function.__name__} orders nodes by comparing them, and nan has no place in an order")
+        if function in ON_TENSORS_ONLY:
+            name = f"{function.__module__.replace('numpy', 'np', 1)}.{function.__name__}"
+            raise TypeError(
+                f"{name} does not run on arrays of Values; it does on a Tensor, which is one node for the whole array"
+            )
         if function is np.nan_to_num:
             raise TypeError("np.nan_to_num would leave nodes as they are; use np.where(np.isnan(array), 0.0, array)")
-        outer, _refusal = _refusal, ""
+        outer, _refusal.message = _refusal.message, ""
         try:
             result = super().__array_function__(function, types, args, options)
             # NumPy catches the TypeError of a method and tries again on a plain array, where the graph ends.
-            if _refusal:
-                raise TypeError(_refusal)
+            if _refusal.message:
+                raise TypeError(_refusal.message)
         except TypeError as error:
-            raise TypeError(_refusal or str(error)) from None
+            raise TypeError(_refusal.message or str(error)) from None
         finally:
-            _refusal = outer
+            _refusal.message = outer
         return _as_scalars(result)
 
     @staticmethod
@@ -206,8 +225,7 @@ def _loop(function: Callable[..., Any], operands: Sequence[Any], out: Any = None
 
 
 def _refuse(message: str) -> NoReturn:
-    global _refusal
-    _refusal = message
+    _refusal.message = message
     raise TypeError(message)
 
 

@@ -43,13 +43,16 @@ def pulled(
     computed, and the sweep ends there; None for all. keep: adjoints in between are returned too. recording: rules
     are applied to the nodes, not to their data, so that the adjoints are nodes themselves.
 
+    An array that `owned` lists is held by `adjoints` alone, and may be added to in place. Views are never owned, so a
+    rule that returns an array that somebody else holds returns a view of it.
+
     Without keep, nodes and seeds are used up: where nobody else holds the graph, its memory is free for the sweep
     as soon as it is not needed any more.
     """
     stops = dict.fromkeys(inputs or ())
     needed = None if inputs is None else dependent(nodes, stops)
     adjoints = dict(seeds)
-    owned: set[Any] = set()  # whose adjoint is an array that nobody else holds, and may be added to in place
+    owned: set[Any] = set()
     if keep:
         nodes = nodes[::-1]
     else:
@@ -71,7 +74,7 @@ def pulled(
             upstream = adjoints.pop(node, None)
             if node in owned:
                 owned.remove(node)
-                free = True
+                free = not recording  # a node of the recorded rule may hold the array as its constant
         if upstream is None:
             continue
         heir = None  # the parent that has upstream for its own now

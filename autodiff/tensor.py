@@ -22,9 +22,11 @@ import numpy as np
 from autodiff import operations, value
 from autodiff.operations import Operation, unbroadcast
 from autodiff.primitives import (
+    COMPARISONS,
     COMPOSITES,
     ON_NEW_ROW,
     TABLE,
+    TESTS,
     UFUNCS,
     Primitive,
     absolute,
@@ -48,11 +50,8 @@ _numbers = itertools.count(1)
 # block that was ever freed, so one block of 8 MiB, never touched, is freed here; elsewhere it does nothing.
 del [np.empty(1 << 23, np.uint8)][0]
 
-COMPARISONS = frozenset((np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal))
-# Answered by data alone, as plain arrays: their results are no real numbers, or change by jumps only.
-TESTS: tuple[np.ufunc, ...] = (np.isnan, np.isinf, np.isfinite, np.signbit, np.logical_not)
-LOGIC: tuple[np.ufunc, ...] = (np.logical_and, np.logical_or, np.logical_xor)
-BY_DATA = COMPARISONS.union(TESTS, LOGIC)
+LOGIC: tuple[np.ufunc, ...] = (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)
+BY_DATA = COMPARISONS.union(TESTS, LOGIC)  # answered as plain arrays
 KEEP_INTEGERS = frozenset((add, sub, mul))  # rows whose rules do not divide by an operand
 
 # NumPy function -> what it does on Tensors; filled by array_functions.py and linear_algebra.py
@@ -239,11 +238,11 @@ class Tensor:
                 "of its elements, or autodiff.vjp for an upstream of your own"
             )
         found = pulled(order(self), {self: np.ones(self.shape, self.dtype)}, keep=True)
-        for node, adjoint in found.items():
+        for node in found:  # before any grad changes: a sum may overflow, and raise
             if node.op is None and node._grad is not None:
-                node._grad = node._grad + adjoint
-            else:
-                node._grad = adjoint
+                found[node] = node._grad + found[node]
+        for node, adjoint in found.items():
+            node._grad = np.asarray(adjoint)
 
     def _described(self) -> str:
         named = " and ".join(repr(parent.name) for parent in self.parents if parent.name)
@@ -559,8 +558,8 @@ def elementwise(row: Primitive, a: Any, b: Any = None) -> Tensor:
             return node(_narrowed(row, row.array(a.data, b.data), a.data, b.data), row, (a, b), (a, b), NONE)
         on_the_left = type(a) is Tensor
         constant = checked_constant(b if on_the_left else a, row)
-        if row.becomes and type(constant) is float:
-            special = row.becomes.get(("right" if on_the_left else "left", constant))
+        if row.becomes:
+            special = _special(row, "right" if on_the_left else "left", constant, a if on_the_left else b)
             if special is not None:
                 return elementwise(special, a if on_the_left else b)
         if type(constant) is Tensor:
@@ -571,6 +570,17 @@ def elementwise(row: Primitive, a: Any, b: Any = None) -> Tensor:
     except FloatingPointError as error:
         named = " and ".join(repr(x.name) for x in (a, b) if type(x) is Tensor and x.name)
         raise FloatingPointError(f"{row.name}: {error}" + (f" (node {named})" if named else "")) from None
+
+
+def _special(row: Primitive, side: str, constant: Any, other: Tensor) -> Primitive | None:
+    """What the row is where that operand is this constant: maximum(zeros, t) is relu, as maximum(0, t) is."""
+    if type(constant) is float:
+        return row.becomes.get((side, constant))
+    for (place, number), special in row.becomes.items():
+        if place == side and type(constant) is np.ndarray and constant.size and (constant == number).all():
+            grows = np.broadcast_shapes(constant.shape, other.shape) != other.shape
+            return None if grows or np.result_type(constant, other.dtype) != other.dtype else special
+    return None
 
 
 def _narrowed(row: Primitive, data: Any, *operands: Any) -> Any:
@@ -622,8 +632,8 @@ def real_array(array: Any) -> np.ndarray[Any, Any]:
     """array as an array of floats, in its own precision; TypeError if it holds anything but real numbers."""
     if isinstance(array, (Tensor, Value)):
         raise TypeError(f"Tensor takes numbers, got the node {array!r}; use .data, or stop_gradient(node)")
-    if isinstance(array, np.ma.MaskedArray):
-        plain_array(array, "Tensor")  # raises
+    if isinstance(array, np.ndarray):
+        array = plain_array(array, "Tensor")
     try:
         plain = np.asarray(array)
     except ValueError:

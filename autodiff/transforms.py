@@ -80,7 +80,8 @@ class Run:
         has_values = VALUE in self.kinds or VALUES in self.kinds
         has_arrays = ARRAY in self.kinds or TENSOR in self.kinds
         runs = _active.runs
-        self.from_nodes = has_values or TENSOR in self.kinds
+        beside = [x for i, x in enumerate(args) if i not in argnums] + list(options.values())
+        self.from_nodes = has_values or TENSOR in self.kinds or any(_nodes(x, mixed=True) for x in trees.leaves(beside))
         self.floats_are_tensors: bool = has_arrays or (not has_values and any(run.floats_are_tensors for run in runs))
         self.may_start_again = not has_values and not self.floats_are_tensors and FLOAT in self.kinds
         self.inputs: list[Any] = []

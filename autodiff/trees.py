@@ -22,6 +22,11 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
     return leaves, _taken_apart(tree, leaves)
 
 
+def leaves(tree: Any) -> list[Any]:
+    """The leaves of a tree."""
+    return flatten(tree)[0]
+
+
 def _taken_apart(tree: Any, leaves: list[Any]) -> Any:
     """The structure of the tree, whose leaves are appended."""
     if tree is None:

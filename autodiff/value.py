@@ -62,7 +62,7 @@ unnamed: Label | None = None  # the label of nodes made now; all unnamed nodes o
 
 @contextmanager
 def scope(name: str) -> Iterator[None]:
-    """Nodes made inside belong to the scope `name`; scopes nest.
+    """Nodes made inside belong to the scope `name`; scopes nest, and hold for all threads.
 
     >>> with scope("layer 1"):
     ...     h = Value(2.0) * 3.0

@@ -567,3 +567,16 @@ def dead_unit(w):
 def test_a_flat_function_of_a_round_number_has_the_gradient_zero(f, at, claimed):
     assert check_grad(f, at, claimed).verdict == "differ"
     assert check_grad(f, at, np.zeros_like(claimed)).verdict == "agree"
+
+
+def test_functions_that_only_arrays_have_are_checked_too():
+    X = np.array([[2.0, 1.0], [0.5, 3.0]])
+    assert check_grad(np.linalg.det, X).verdict == "agree"
+    assert check_grad(np.linalg.det, X, claimed=2.0 * np.linalg.inv(X).T).verdict == "differ"
+    assert check_grad(lambda s, X: np.linalg.slogdet(s * X)[1], (1.5, X)).verdict == "agree"
+
+
+def test_a_claim_may_be_a_function():
+    assert check_grad(lambda x: np.sum(x**3), np.array([1.0, 2.0]), claimed=lambda x: 3 * x**2).verdict == "agree"
+    found = check_grad(lambda x, y: x * y, (2.0, 3.0), claimed=lambda x, y: (y, 2 * x))
+    assert [element.verdict for element in found.elements] == ["agree", "differ"]

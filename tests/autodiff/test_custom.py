@@ -373,3 +373,30 @@ def test_jacobian_falls_back_to_reverse_mode_where_there_is_no_forward_rule():
 
 def test_stop_gradient_cuts_what_goes_into_a_rule():
     assert grad(lambda x: sine(stop_gradient(x)) * x)(0.5) == np.sin(0.5)
+
+
+def test_rules_cannot_write_into_what_others_hold():
+    @custom_vjp
+    def double(x):
+        return 2.0 * x
+
+    def in_place(res, g):
+        g *= 2.0
+        return (g,)
+
+    double.defvjp(lambda x: (2.0 * x, None), in_place)
+    seed = np.ones(3)
+    with pytest.raises(ValueError, match="read-only"):
+        vjp(double, np.array([1.0, 2.0, 3.0]))[1](seed)
+    assert np.array_equal(seed, np.ones(3))
+
+    @custom_jvp
+    def spoils(x):
+        x *= 2.0
+        return x
+
+    spoils.defjvp(lambda primals, tangents: (spoils(*primals), 2.0 * tangents[0]))
+    x = np.ones(3)
+    with pytest.raises(ValueError, match="read-only"):
+        grad(lambda x: np.sum(spoils(x)))(x)
+    assert np.array_equal(x, np.ones(3))

@@ -720,3 +720,21 @@ def test_copies_are_independent():
     twin = copy.deepcopy(x)
     np.testing.assert_array_equal(twin.data, A)
     assert twin is not x
+
+
+def test_a_sum_of_grads_that_overflows_changes_no_grad():
+    x = Tensor([1e-300, 1.0])
+    np.sum(x * 1e308).backward()
+    before = x.grad.copy()
+    z = np.sum(x * 1.7e308)
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError):
+        z.backward()
+    assert np.array_equal(x.grad, before)
+    assert not z.has_grad
+
+
+def test_the_grad_of_a_node_of_no_dimensions_is_an_array():
+    x = Tensor(2.0)
+    (x * x).backward()
+    assert type(x.grad) is np.ndarray
+    assert x.grad.shape == ()

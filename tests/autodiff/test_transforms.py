@@ -754,3 +754,46 @@ def test_a_planted_error_is_found_by_the_duality_of_the_two_modes():
     (lossy,) = vjp(lambda x: x * np.sin(stop_gradient(x)), v)[1](CONSTANT)
     assert np.sum(pulled) == pytest.approx(np.sum(dy), rel=1e-14)
     assert np.sum(lossy) != pytest.approx(np.sum(dy), rel=1e-2)
+
+
+# --- what others hold stays as it is, and what others may want stays a node -----------------------------------------
+
+
+def test_a_recorded_rule_may_keep_the_upstream_as_its_constant():
+    row = ad.primitive(
+        "_square_and_more", lambda a, b: a + b * b, lambda y, a, b: 1.0, lambda y, a, b: 2.0 * b,
+        array=lambda a, b: a + b * b, formula="a + b * b",
+    )  # fmt: skip
+    try:
+        c, x = np.array([5.0, 7.0, 11.0]), np.array([1.0, 2.0, 3.0])
+        slope = grad(lambda x: np.sum(row(c * x, x)))
+        assert np.array_equal(grad(lambda x: np.sum(slope(x)))(x), [2.0, 2.0, 2.0])
+    finally:
+        del ad.TABLE["_square_and_more"]
+
+
+@pytest.mark.parametrize("keyword", [False, True])
+def test_a_node_beside_the_chosen_argument_keeps_its_gradient(keyword):
+    W = Tensor([1.0, 2.0, 3.0])
+    slope = grad(lambda x, w: np.sum(x**2 * w**2))
+    x = np.array([1.0, 1.0, 2.0])
+    found = slope(x, w=W) if keyword else slope(x, W)
+    (np.sum(found**2) + np.sum(W)).backward()
+    assert np.array_equal(W.grad, [17.0, 129.0, 1729.0])
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_a_matrix_is_refused_as_an_argument():
+    with pytest.raises(TypeError, match=r"np\.asarray"):
+        grad(lambda x: np.sum(x * x))(np.matrix([[1.0, 2.0], [3.0, 4.0]]))
+
+
+@pytest.mark.parametrize(
+    "zero",
+    [0, 0.0, np.float64(0), np.float32(0), np.array(0.0), np.zeros(3), np.zeros((3,), np.float32), [0.0, 0.0, 0.0]],
+)
+def test_a_maximum_with_zeros_of_any_kind_is_relu(zero):
+    for f in (lambda z: np.sum(np.maximum(zero, z)), lambda z: np.sum(np.maximum(z, zero))):
+        assert np.array_equal(grad(f)(np.array([-1.0, 0.0, 2.0])), [0.0, 0.0, 1.0])
+    wider = grad(lambda z: np.sum(np.maximum(np.zeros((2, 3)), z)))(np.array([-1.0, 0.0, 2.0]))
+    assert np.array_equal(wider, [0.0, 1.0, 2.0])  # zeros that make the result larger are another operand: ties split
