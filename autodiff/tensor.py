@@ -144,32 +144,36 @@ class Tensor:
         free: nobody else needs the array upstream, and it may be overwritten.
         """
         op, operands = self.op, self.operands
-        y: Any = self if recording else self.data
-        given = operands if recording else [x.data if type(x) is Tensor else x for x in operands]
         try:
             if type(op) is not Primitive:
-                return self._pull_through(op, upstream, y, given, needed)  # type: ignore[arg-type]
+                return self._pull_through(op, upstream, needed, recording)  # type: ignore[arg-type]
+            a = operands[0]
             if len(operands) == 1:
-                parent = operands[0]
-                return [(parent, _chained(upstream, op.da(y, *given), parent.data, free))]
-            a, b = operands
+                local = op.da(self, a) if recording else op.da(self.data, a.data)
+                return [(a, _chained(upstream, local, a.data, free))]
+            b = operands[1]
             to_a = type(a) is Tensor and (needed is None or a in needed)
             to_b = type(b) is Tensor and (needed is None or b in needed)
-            found = []
-            if to_a:
-                contribution = _chained(upstream, op.da(y, *given), a.data, free and not to_b)
-                free = free and contribution is not upstream
-                found.append((a, contribution))
-            if to_b:
-                found.append((b, _chained(upstream, op.db(y, *given), b.data, free)))
-            return found
+            if recording:
+                y, of_a, of_b = self, a, b
+            else:
+                y, of_a, of_b = self.data, a.data if type(a) is Tensor else a, b.data if type(b) is Tensor else b
+            if not to_b:
+                return [(a, _chained(upstream, op.da(y, of_a, of_b), a.data, free))] if to_a else []
+            if not to_a:
+                return [(b, _chained(upstream, op.db(y, of_a, of_b), b.data, free))]
+            to_the_first = _chained(upstream, op.da(y, of_a, of_b), a.data, False)
+            free = free and to_the_first is not upstream
+            return [(a, to_the_first), (b, _chained(upstream, op.db(y, of_a, of_b), b.data, free))]
         except FloatingPointError as error:
             raise FloatingPointError(f"the derivative of {self._described()}: {error}") from None
 
     def _pull_through(
-        self, op: Operation, upstream: Any, y: Any, given: Sequence[Any], needed: Collection[Tensor] | None
+        self, op: Operation, upstream: Any, needed: Collection[Tensor] | None, recording: bool
     ) -> list[tuple[Tensor, Any]]:
         """`pull` for a structural operation, by its own rules."""
+        y: Any = self if recording else self.data
+        given = self.operands if recording else [x.data if type(x) is Tensor else x for x in self.operands]
         found: list[tuple[Tensor, Any]] = []
         together: Any = None  # the contributions to all operands, from a rule that gives them in one call
         for position, parent in enumerate(self.operands):
@@ -549,13 +553,17 @@ def elementwise(row: Primitive, a: Any, b: Any = None) -> Tensor:
     Raises MixedNodes (a TypeError) for a Value or an array of them, TypeError for what is no real number.
     """
     try:
+        kernel = row.array
         if row.arity == 1:
-            data = row.array(a.data)
-            if data.dtype != a.data.dtype:
+            data = kernel(a.data)
+            if type(kernel) is not np.ufunc and data.dtype != a.data.dtype:
                 data = data.astype(a.data.dtype)  # kernels of our own compute in float64
             return node(data, row, (a,), (a,), NONE)
-        if type(a) is Tensor and type(b) is Tensor:
-            return node(_narrowed(row, row.array(a.data, b.data), a.data, b.data), row, (a, b), (a, b), NONE)
+        if type(a) is Tensor:
+            if type(b) is Tensor:
+                return node(_narrowed(row, kernel(a.data, b.data), a.data, b.data), row, (a, b), (a, b), NONE)
+            if type(b) is float and type(kernel) is np.ufunc and not row.becomes:
+                return node(kernel(a.data, b), row, (a, b), (a,), NONE)
         on_the_left = type(a) is Tensor
         constant = checked_constant(b if on_the_left else a, row)
         if row.becomes:
@@ -608,16 +616,19 @@ def _chained(upstream: Any, local: Any, like: Any, free: bool) -> Any:
     free: nobody else needs the array upstream. Then the product takes its place, for fresh memory costs more than it.
     """
     if type(local) is float:
-        contribution = (
-            upstream if local == 1.0 else np.multiply(upstream, local, upstream) if free else upstream * local
-        )
-    elif free and type(local) is np.ndarray and local.shape == upstream.shape and local.dtype == upstream.dtype:
+        if local == 1.0:
+            contribution = upstream
+        else:
+            contribution = np.multiply(upstream, local, upstream) if free else upstream * local
+    elif free and type(local) is np.ndarray and local.shape == upstream.shape and local.dtype is upstream.dtype:
         contribution = np.multiply(upstream, local, upstream)
     else:
         contribution = upstream * local
     if contribution.shape != like.shape:
         contribution = unbroadcast(contribution, like.shape)
-    return contribution if contribution.dtype == like.dtype else contribution.astype(like.dtype)
+    if contribution.dtype is like.dtype or contribution.dtype == like.dtype:
+        return contribution
+    return contribution.astype(like.dtype)
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -630,6 +641,8 @@ def matmul(a: Any, b: Any) -> Any:
 
 def real_array(array: Any) -> np.ndarray[Any, Any]:
     """array as an array of floats, in its own precision; TypeError if it holds anything but real numbers."""
+    if type(array) is np.ndarray and array.dtype.kind == "f":
+        return array
     if isinstance(array, (Tensor, Value)):
         raise TypeError(f"Tensor takes numbers, got the node {array!r}; use .data, or stop_gradient(node)")
     if isinstance(array, np.ndarray):
@@ -862,19 +875,23 @@ REDUCTIONS: dict[str, Callable[..., Any]] = {}
 # --- the order of a graph --------------------------------------------------------------------------------------
 
 
+NUMBER = operator.attrgetter("number")
+
+
 def order(*outputs: Tensor, since: int = 0) -> list[Tensor]:
     """Every ancestor of the outputs and they themselves, each after all of its children: by falling numbers.
 
     since: leave out nodes with smaller numbers, which were made earlier.
     """
-    found = dict.fromkeys(outputs)
-    pending = list(found)
+    found = set(outputs)
+    add_to, pending = found.add, list(found)
+    keep = pending.append
     for each in pending:
         for parent in each.parents:
             if parent not in found and parent.number >= since:
-                found[parent] = None
-                pending.append(parent)
-    pending.sort(key=operator.attrgetter("number"), reverse=True)
+                add_to(parent)
+                keep(parent)
+    pending.sort(key=NUMBER, reverse=True)
     return pending
 
 

@@ -80,8 +80,10 @@ class Run:
         has_values = VALUE in self.kinds or VALUES in self.kinds
         has_arrays = ARRAY in self.kinds or TENSOR in self.kinds
         runs = _active.runs
-        beside = [x for i, x in enumerate(args) if i not in argnums] + list(options.values())
-        self.from_nodes = has_values or TENSOR in self.kinds or any(_nodes(x, mixed=True) for x in trees.leaves(beside))
+        beside = [
+            x for i, x in enumerate(args) if i not in argnums and not (type(x) is np.ndarray and x.dtype != object)
+        ]
+        self.from_nodes = has_values or TENSOR in self.kinds or _hold_nodes([*beside, *options.values()])
         self.floats_are_tensors: bool = has_arrays or (not has_values and any(run.floats_are_tensors for run in runs))
         self.may_start_again = not has_values and not self.floats_are_tensors and FLOAT in self.kinds
         self.inputs: list[Any] = []
@@ -350,6 +352,11 @@ def _nodes(x: Any, mixed: bool = False) -> list[Any]:
     return []
 
 
+def _hold_nodes(arguments: list[Any]) -> bool:
+    """Whether there are nodes among arguments."""
+    return bool(arguments) and any(_nodes(x, mixed=True) for x in trees.leaves(arguments))
+
+
 def _elements_of(array: Any) -> Any:
     """The elements of an array of objects, nodes and numbers."""
     return array.view(np.ndarray).reshape(-1).tolist()
@@ -377,7 +384,7 @@ def _gathered(parts: list[Any], shape: tuple[int, ...]) -> Any:
 def _order(kind: type, outputs: Any, inputs: Sequence[Any]) -> list[Any]:
     """The nodes between the inputs of a run and its outputs, each after all of its children."""
     if kind is Tensor:
-        return tensor.order(*outputs, since=min((node.number for node in inputs), default=0))
+        return tensor.order(*outputs, since=inputs[0].number if inputs else 0)  # the first was made first
     rows = [node.op for node in inputs]
     try:
         for node in inputs:  # the aliases count as leaves: what they are made from lies outside, and may be large
