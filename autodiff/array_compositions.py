@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from autodiff.array_functions import node, on, one_axis
+from autodiff.array_functions import array_like, on, one_axis
 from autodiff.operations import axes_of, scattered
 from autodiff.tensor import FUNCTIONS, Tensor, float_dtype, plain
 
@@ -23,11 +23,11 @@ from autodiff.tensor import FUNCTIONS, Tensor, float_dtype, plain
 
 @on(np.average)
 def _average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
-    x = node(a)
+    x = array_like(a)
     if weights is None:
         total = np.mean(x, axis=axis, keepdims=keepdims)
         return (total, np.full(total.shape, x.size / max(total.size, 1))) if returned else total
-    w = node(weights)
+    w = array_like(weights)
     if w.shape != x.shape:
         axes = axes_of(axis, x.ndim)
         if axes is None:
@@ -60,7 +60,7 @@ def _unless_nan(y: Any, rows: Any) -> Any:
 
 @on(np.median)
 def _median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False) -> Any:
-    rows, kept = _in_front(node(a), axis)
+    rows, kept = _in_front(array_like(a), axis)
     rows, n = np.sort(rows, axis=0), len(rows)
     middle = _unless_nan(np.mean(rows[(n - 1) // 2 : n // 2 + 1], axis=0), rows)
     return middle.reshape(kept) if keepdims else middle
@@ -73,7 +73,7 @@ def _quantile(
 ) -> Any:  # fmt: skip
     if weights is not None or type(q) is Tensor:
         raise TypeError("np.quantile of array nodes takes no weights, and numbers as q, not nodes")
-    rows, kept = _in_front(node(a), axis)
+    rows, kept = _in_front(array_like(a), axis)
     rows = np.sort(rows, axis=0)
     # The same quantile of 0, 1, 2, ... says between which two of the sorted elements it lies, and where.
     place = np.quantile(np.arange(float(len(rows))), q, method=method)  # type: ignore[call-overload]
@@ -93,7 +93,7 @@ def _percentile(a: Any, q: Any, *args: Any, **options: Any) -> Any:
 
 def _skips_nan(ours: Any, function: Any) -> None:
     def without(a: Any, axis: Any = None, *args: Any, where: Any = True, **options: Any) -> Any:
-        mask = ~np.isnan(node(a))
+        mask = ~np.isnan(array_like(a))
         return FUNCTIONS[function](a, axis, *args, where=mask if where is True else mask & where, **options)
 
     on(ours)(without)
@@ -123,7 +123,7 @@ def _column_by_column(numpy: Any, function: Callable[..., Any], a: Any, axis: An
     """function of every column without its nan; a column of nothing else stays as it is."""
     if not np.size(a):
         return numpy(plain(a), axis=axis, keepdims=keepdims)
-    rows, kept = _in_front(node(a), axis)
+    rows, kept = _in_front(array_like(a), axis)
     columns = [rows[(slice(None), *at)] for at in np.ndindex(rows.shape[1:])]
     found = []
     for column in columns:
@@ -163,7 +163,7 @@ def _cov(
     aweights: Any = None, *, dtype: Any = None,
 ) -> Any:  # fmt: skip
     def variables_in_rows(z: Any) -> Any:
-        z = in_float64(z) if dtype is None else node(z).astype(float_dtype(dtype))
+        z = in_float64(z) if dtype is None else array_like(z).astype(float_dtype(dtype))
         if z.ndim > 2:
             raise ValueError(f"cov takes variables in the rows of a matrix, got the shape {z.shape}")
         return np.atleast_2d(z) if rowvar or z.ndim < 2 else np.transpose(z)
@@ -177,7 +177,7 @@ def _cov(
     if w is None:
         free: Any = float(x.shape[1] - ddof)
     else:
-        free = np.sum(w) - ddof * (1.0 if aweights is None else np.sum(w * node(aweights)) / np.sum(w))
+        free = np.sum(w) - ddof * (1.0 if aweights is None else np.sum(w * array_like(aweights)) / np.sum(w))
     if free <= 0.0:
         warnings.warn("Degrees of freedom <= 0 for slice", RuntimeWarning, stacklevel=5)
         free = 0.0 * free
@@ -201,7 +201,7 @@ def _unique(
     axis: int | None = None, *, equal_nan: bool = True, sorted: bool = True,
 ) -> Any:  # fmt: skip
     """The first element of each value: the others that equal it receive no gradient."""
-    x = node(ar)
+    x = array_like(ar)
     unique: Any = np.unique
     _, first, *rest = unique(
         x.data, return_index=True, return_inverse=return_inverse, return_counts=return_counts, axis=axis,
@@ -229,14 +229,14 @@ def _bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
 def _diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
     if n < 0:
         raise ValueError(f"diff: the order n is at least 0, got {n}")
-    x = node(a)
+    x = array_like(a)
     if not x.ndim:
         raise ValueError("diff takes an array of one dimension at least")
     if n == 0:
         return x
     axis, edge = one_axis(axis, x.ndim), list(x.shape)
     edge[axis] = 1
-    ends = [node(end) if end is None or np.ndim(end) else np.broadcast_to(end, edge) for end in (prepend, append)]
+    ends = [array_like(end) if end is None or np.ndim(end) else np.broadcast_to(end, edge) for end in (prepend, append)]
     parts = [part for part, given in ((ends[0], prepend), (x, x), (ends[1], append)) if given is not None]
     x = np.moveaxis(np.concatenate(parts, axis=axis) if len(parts) > 1 else x, axis, 0)
     for _ in range(n):
@@ -246,15 +246,15 @@ def _diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any =
 
 @on(np.ediff1d)
 def _ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
-    x = node(ary)
+    x = array_like(ary)
     parts = [to_begin, np.diff(np.ravel(x)), to_end]
-    return np.concatenate([np.ravel(node(part)) for part in parts if part is not None], dtype=x.dtype)
+    return np.concatenate([np.ravel(array_like(part)) for part in parts if part is not None], dtype=x.dtype)
 
 
 @on(np.gradient)
 def _gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
     """NumPy's own, read off: along an axis each result is a combination of three neighbours, whatever the spacing."""
-    x = node(f)
+    x = array_like(f)
     axes = axes_of(axis, x.ndim)
     axes = tuple(range(x.ndim)) if axes is None else axes
     if len(varargs) not in (0, 1, len(axes)):
@@ -281,15 +281,15 @@ def _gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> A
 
 def in_float64(x: Any) -> Any:
     """x in float64 at least, where NumPy's own function computes in it."""
-    x = node(x)
+    x = array_like(x)
     return x.astype(np.result_type(x.dtype, float))
 
 
 def _floats(*given: Any) -> Any:
     """Broadcast together, in one precision; Python's own numbers do not widen float32."""
-    numbers = [x if isinstance(x, (int, float)) else node(x) for x in given]
+    numbers = [x if isinstance(x, (int, float)) else array_like(x) for x in given]
     kind = np.result_type(np.float16, *(getattr(x, "dtype", x) for x in numbers))
-    return np.broadcast_arrays(*(node(x).astype(kind) for x in numbers))
+    return np.broadcast_arrays(*(array_like(x).astype(kind) for x in numbers))
 
 
 @on(np.linspace)
@@ -336,11 +336,11 @@ def _geomspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtyp
 
 @on(np.trapezoid)
 def _trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
-    y = np.moveaxis(node(y), axis, -1)
+    y = np.moveaxis(array_like(y), axis, -1)
     if x is None:
         step = dx
     else:
-        x = node(x)
+        x = array_like(x)
         step = np.diff(x) if x.ndim == 1 else np.diff(np.moveaxis(x, axis, -1))
     return np.sum(step * (y[..., 1:] + y[..., :-1]) / 2.0, axis=-1)
 
@@ -375,7 +375,7 @@ def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, perio
 
 @on(np.convolve)
 def _convolve(a: Any, v: Any, mode: Any = "full") -> Any:
-    a, v = np.atleast_1d(node(a)), np.atleast_1d(node(v))
+    a, v = np.atleast_1d(array_like(a)), np.atleast_1d(array_like(v))
     if a.ndim != 1 or v.ndim != 1 or not a.size or not v.size:
         raise ValueError(f"a convolution takes two sequences that are not empty, got {a.shape} and {v.shape}")
     if v.size > a.size:
@@ -391,22 +391,22 @@ def _convolve(a: Any, v: Any, mode: Any = "full") -> Any:
 
 @on(np.correlate)
 def _correlate(a: Any, v: Any, mode: Any = "valid") -> Any:
-    a, v = np.atleast_1d(node(a)), np.atleast_1d(node(v))
+    a, v = np.atleast_1d(array_like(a)), np.atleast_1d(array_like(v))
     return _convolve(a, v[::-1], mode) if a.size >= v.size else _convolve(v, a[::-1], mode)[::-1]
 
 
 @on(np.polyval)
 def _polyval(p: Any, x: Any) -> Any:
-    x = node(x)
+    x = array_like(x)
     y: Any = np.zeros(x.shape, x.dtype)
-    for coefficient in node(p):
+    for coefficient in array_like(p):
         y = y * x + coefficient
     return y
 
 
 @on(np.vander)
 def _vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
-    x = node(x)
+    x = array_like(x)
     if x.ndim != 1:
         raise ValueError(f"vander takes one dimension, got {x.ndim}")
     x = x.astype(np.promote_types(x.dtype, int))
@@ -421,7 +421,7 @@ def _vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
 
 @on(np.unwrap)
 def _unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: float = 2.0 * math.pi) -> Any:
-    x = node(p)
+    x = array_like(p)
     unwrapped = np.unwrap(x.data, discont, axis, period=period)
     bounded = ~np.isinf(x.data)
     periods = np.where(bounded, unwrapped - np.where(bounded, x.data, 0.0), np.where(np.isnan(unwrapped), np.nan, 0.0))
@@ -433,9 +433,9 @@ def _unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: float = 2.0 
 
 @on(np.apply_along_axis)
 def _apply_along_axis(func1d: Any, axis: int, arr: Any, *args: Any, **kwargs: Any) -> Any:
-    x = np.moveaxis(node(arr), axis, -1)
+    x = np.moveaxis(array_like(arr), axis, -1)
     axis = axis % x.ndim
-    found = [node(func1d(x[at], *args, **kwargs)) for at in np.ndindex(x.shape[:-1])]
+    found = [array_like(func1d(x[at], *args, **kwargs)) for at in np.ndindex(x.shape[:-1])]
     if not found:
         raise ValueError("apply_along_axis has nothing to apply the function to: a dimension is 0")
     y = np.stack(found).reshape(x.shape[:-1] + found[0].shape)
@@ -446,7 +446,7 @@ def _apply_along_axis(func1d: Any, axis: int, arr: Any, *args: Any, **kwargs: An
 @on(np.piecewise)
 def _piecewise(x: Any, condlist: Any, funclist: Any, *args: Any, **kw: Any) -> Any:
     """Each function sees the elements that its condition chooses, and no others."""
-    x = node(x)
+    x = array_like(x)
     conditions = (
         [np.broadcast_to(np.asarray(plain(c), dtype=bool), x.shape) for c in condlist]
         if isinstance(condlist, (list, tuple)) and np.ndim(condlist[0]) == x.ndim and x.ndim
@@ -459,6 +459,6 @@ def _piecewise(x: Any, condlist: Any, funclist: Any, *args: Any, **kw: Any) -> A
     y: Any = np.zeros(x.shape, x.dtype)
     for condition, function in zip(conditions, funclist, strict=True):
         part = function(x[condition], *args, **kw) if callable(function) else function
-        part = np.broadcast_to(node(part).astype(x.dtype), (int(condition.sum()),))
+        part = np.broadcast_to(array_like(part).astype(x.dtype), (int(condition.sum()),))
         y = np.where(condition, scattered(part, condition, x.shape), y)
     return y

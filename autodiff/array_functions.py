@@ -37,7 +37,7 @@ from autodiff.value import Value
 Function = Callable[..., Any]
 
 
-def node(x: Any) -> Any:
+def array_like(x: Any) -> Any:
     """x as something with the methods of an array: Tensors stay, object arrays and lists of them are stacked."""
     if type(x) is Tensor:
         return x
@@ -113,7 +113,7 @@ def _rearranges(function: Any, argument: str) -> None:
 
     def ours(*args: Any, **options: Any) -> Any:
         given = signature.bind(*args, **options)
-        x = node(given.arguments.pop(argument))
+        x = array_like(given.arguments.pop(argument))
         for name, other in given.arguments.items():
             if type(other) is Tensor or (isinstance(other, (list, tuple)) and any(type(k) is Tensor for k in other)):
                 raise TypeError(
@@ -145,7 +145,7 @@ def _splits(function: Any, of: int | None = None) -> None:
     """Parts along an axis are slices, which copy nothing; of: the axis, where it is no argument."""
 
     def ours(ary: Any, indices_or_sections: Any, axis: int = 0) -> Any:
-        x = node(ary)
+        x = array_like(ary)
         given = (indices_or_sections,) if of is not None else (indices_or_sections, axis)
         function(np.broadcast_to(0, x.shape), *given)  # checks the arguments
         along = one_axis(axis if of is None else min(of, x.ndim - 1), x.ndim)
@@ -164,7 +164,7 @@ for _function, _of in ((np.array_split, None), (np.split, None), (np.hsplit, 1),
 
 def _triangle(function: Any) -> None:
     def ours(m: Any, k: int = 0) -> Any:
-        x = node(m)
+        x = array_like(m)
         return np.where(function(np.ones(x.shape[-2:], dtype=bool), k), x, 0.0)
 
     on(function)(ours)
@@ -176,20 +176,20 @@ for _function in (np.tril, np.triu):
 
 @on(np.compress)
 def _compress(condition: Any, a: Any, axis: Any = None, out: Any = None) -> Any:
-    x = node(a)
+    x = array_like(a)
     return gather(x, np.compress(plain(condition), numbered(x), axis))
 
 
 @on(np.insert)
 def _insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
-    x, new = node(arr), node(values)
+    x, new = array_like(arr), array_like(values)
     source = np.insert(numbered(x, 0), obj, numbered(new, x.size), axis)
     return np.concatenate([x.reshape(-1), new.reshape(-1).astype(x.dtype if type(x) is Tensor else new.dtype)])[source]
 
 
 @on(np.pad)
 def _pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> Any:
-    x = node(array)
+    x = array_like(array)
     if (
         mode not in ("constant", "edge", "reflect", "symmetric", "wrap")
         or options.get("reflect_type", "even") != "even"
@@ -207,18 +207,18 @@ def _pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> 
 
 @on(np.flip)
 def _flip(m: Any, axis: Any = None) -> Any:
-    x = node(m)
+    x = array_like(m)
     axes = axes_of(axis, x.ndim)
     return x[tuple(slice(None, None, -1) if axes is None or i in axes else slice(None) for i in range(x.ndim))]
 
 
-on(np.fliplr)(lambda m: np.flip(node(m), 1))
-on(np.flipud)(lambda m: np.flip(node(m), 0))
+on(np.fliplr)(lambda m: np.flip(array_like(m), 1))
+on(np.flipud)(lambda m: np.flip(array_like(m), 0))
 
 
 @on(np.rot90)
 def _rot90(m: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
-    x = node(m)
+    x = array_like(m)
     np.rot90(np.broadcast_to(0, x.shape), k, axes)  # checks the arguments
     first, second = axes
     if k % 4 == 2:
@@ -233,7 +233,7 @@ def _rot90(m: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
 
 @on(np.reshape)
 def _reshape(a: Any, shape: Any = None, order: str = "C", *, newshape: Any = None, copy: Any = None) -> Any:
-    x = node(a)
+    x = array_like(a)
     shape = newshape if shape is None else shape
     shape = tuple(shape) if isinstance(shape, Iterable) else (shape,)
     if order == "F" or (order == "A" and _data(x).flags.fnc):
@@ -251,7 +251,7 @@ def _data(x: Any) -> Any:
 
 @on(np.ravel)
 def _ravel(a: Any, order: str = "C") -> Any:
-    x = node(a)
+    x = array_like(a)
     if order == "K":  # as the elements lie in memory
         strides = _data(x).strides
         x, order = _transpose(x, sorted(range(x.ndim), key=lambda i: -abs(strides[i]))), "C"
@@ -260,7 +260,7 @@ def _ravel(a: Any, order: str = "C") -> Any:
 
 @on(np.transpose, np.permute_dims)
 def _transpose(a: Any, axes: Any = None) -> Any:
-    x = node(a)
+    x = array_like(a)
     axes = tuple(range(x.ndim))[::-1] if axes is None else axes_of(tuple(axes), x.ndim)
     if sorted(axes or ()) != list(range(x.ndim)):
         raise ValueError(f"transpose of an array of {x.ndim} axes takes each of them once, got {axes}")
@@ -269,7 +269,7 @@ def _transpose(a: Any, axes: Any = None) -> Any:
 
 def _moves_axes(function: Any) -> None:
     def ours(a: Any, *args: Any, **options: Any) -> Any:
-        x = node(a)
+        x = array_like(a)
         probe = np.broadcast_to(0, range(x.ndim))  # an array of the shape (0, 1, 2, ...) tells which axis goes where
         return _transpose(x, function(probe, *args, **options).shape)
 
@@ -283,24 +283,24 @@ for _function in (np.swapaxes, np.moveaxis, np.rollaxis):
 
 @on(np.matrix_transpose, np.linalg.matrix_transpose)
 def _matrix_transpose(x: Any, /) -> Any:
-    return node(x).swapaxes(-1, -2)
+    return array_like(x).swapaxes(-1, -2)
 
 
 @on(np.squeeze)
 def _squeeze(a: Any, axis: Any = None) -> Any:
-    x = node(a)
+    x = array_like(a)
     return x.reshape(np.squeeze(np.broadcast_to(0, x.shape), axis).shape)
 
 
 @on(np.expand_dims)
 def _expand_dims(a: Any, axis: Any) -> Any:
-    x = node(a)
+    x = array_like(a)
     return x.reshape(np.expand_dims(np.broadcast_to(0, x.shape), axis).shape)
 
 
 def _at_least(function: Any) -> None:
     def ours(*arys: Any) -> Any:
-        nodes = [node(x) for x in arys]
+        nodes = [array_like(x) for x in arys]
         found = [x.reshape(function(np.broadcast_to(0, x.shape)).shape) for x in nodes]
         return found[0] if len(found) == 1 else tuple(found)
 
@@ -314,19 +314,19 @@ for _function in (np.atleast_1d, np.atleast_2d, np.atleast_3d):
 @on(np.broadcast_to)
 def _broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
     shape = tuple(shape) if isinstance(shape, Iterable) else (shape,)
-    return apply(operations.broadcast_to, (node(array),), {"shape": shape})
+    return apply(operations.broadcast_to, (array_like(array),), {"shape": shape})
 
 
 @on(np.broadcast_arrays)
 def _broadcast_arrays(*args: Any, subok: bool = False) -> Any:
-    nodes = [node(x) for x in args]
+    nodes = [array_like(x) for x in args]
     shape = np.broadcast_shapes(*(x.shape for x in nodes))
     return tuple(np.broadcast_to(x, shape) for x in nodes)
 
 
 @on(np.meshgrid)
 def _meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> Any:
-    nodes = [node(x).reshape(-1) for x in xi]
+    nodes = [array_like(x).reshape(-1) for x in xi]
     places = [np.arange(x.size) for x in nodes]
     like = np.meshgrid(*places, sparse=sparse, indexing=indexing)  # type: ignore[call-overload]
     return type(like)([x[grid] for x, grid in zip(nodes, like, strict=True)])
@@ -336,7 +336,7 @@ def _meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str =
 def _concatenate(
     arrays: Any, /, axis: int | None = 0, out: Any = None, *, dtype: Any = None, casting: Any = None
 ) -> Any:
-    nodes = [node(x) for x in arrays]
+    nodes = [array_like(x) for x in arrays]
     if axis is None:
         nodes, axis = [x.reshape(-1) for x in nodes], 0
     if not nodes or not nodes[0].ndim:
@@ -353,7 +353,7 @@ def _cast(x: Any, dtype: Any) -> Any:
 
 @on(np.stack)
 def _stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: Any = None) -> Any:
-    nodes = [node(x) for x in arrays]
+    nodes = [array_like(x) for x in arrays]
     if len({x.shape for x in nodes}) != 1:
         raise ValueError(f"stack takes arrays of one shape, got {[x.shape for x in nodes]}")
     axis = one_axis(axis, nodes[0].ndim + 1)
@@ -362,34 +362,34 @@ def _stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, ca
 
 @on(np.vstack)
 def _vstack(tup: Any, *, dtype: Any = None, casting: Any = None) -> Any:
-    return np.concatenate([np.atleast_2d(node(x)) for x in tup], axis=0, dtype=dtype)
+    return np.concatenate([np.atleast_2d(array_like(x)) for x in tup], axis=0, dtype=dtype)
 
 
 @on(np.hstack)
 def _hstack(tup: Any, *, dtype: Any = None, casting: Any = None) -> Any:
-    nodes = [np.atleast_1d(node(x)) for x in tup]
+    nodes = [np.atleast_1d(array_like(x)) for x in tup]
     return np.concatenate(nodes, axis=0 if nodes and nodes[0].ndim == 1 else 1, dtype=dtype)
 
 
 @on(np.dstack)
 def _dstack(tup: Any) -> Any:
-    return np.concatenate([np.atleast_3d(node(x)) for x in tup], axis=2)
+    return np.concatenate([np.atleast_3d(array_like(x)) for x in tup], axis=2)
 
 
 @on(np.column_stack)
 def _column_stack(tup: Any) -> Any:
-    nodes = [node(x) for x in tup]
+    nodes = [array_like(x) for x in tup]
     return np.concatenate([x if x.ndim > 1 else x.reshape((x.size, 1)) for x in nodes], axis=1)
 
 
 @on(np.unstack)
 def _unstack(x: Any, /, *, axis: int = 0) -> Any:
-    return tuple(np.moveaxis(node(x), axis, 0))
+    return tuple(np.moveaxis(array_like(x), axis, 0))
 
 
 @on(np.append)
 def _append(arr: Any, values: Any, axis: int | None = None) -> Any:
-    return np.concatenate([node(arr), node(values)], axis=axis)
+    return np.concatenate([array_like(arr), array_like(values)], axis=axis)
 
 
 @on(np.block)
@@ -403,13 +403,13 @@ def _depth(x: Any) -> int:
 
 
 def _dimensions(x: Any) -> int:
-    return max(map(_dimensions, x)) if isinstance(x, list) else int(node(x).ndim)
+    return max(map(_dimensions, x)) if isinstance(x, list) else int(array_like(x).ndim)
 
 
 def _joined(x: Any, level: int, ndim: int) -> Any:
     if isinstance(x, list):
         return np.concatenate([_joined(part, level - 1, ndim) for part in x], axis=-level)
-    x = node(x)
+    x = array_like(x)
     return x.reshape((1,) * (ndim - x.ndim) + x.shape)
 
 
@@ -423,7 +423,7 @@ def _full_like(
     a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *,
     device: Any = None,
 ) -> Any:  # fmt: skip
-    a, filler = _data(a), node(fill_value)
+    a, filler = _data(a), array_like(fill_value)
     if type(filler) is not Tensor:
         return np.full_like(a, fill_value, dtype, order, subok, shape)  # type: ignore[call-overload]
     dtype = a.dtype if dtype is None else np.dtype(dtype)
@@ -463,7 +463,7 @@ def _sum(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None,
     where: Any = True,
 ) -> Any:  # fmt: skip
-    x = _cast(_masked(node(a), where, 0.0), dtype)
+    x = _cast(_masked(array_like(a), where, 0.0), dtype)
     total = _reduced(operations.sum_, x, axis, keepdims)
     return total if initial is None else total + initial
 
@@ -481,7 +481,7 @@ def _count(x: Any, axis: Any, where: Any) -> Any:
 def _mean(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True
 ) -> Any:
-    x = node(a)
+    x = array_like(a)
     if dtype is None and x.dtype == np.float16:  # NumPy adds it up in float32: sums of many would overflow
         return _mean(x, axis, np.float32, keepdims=keepdims, where=where).astype(np.float16)
     x = _cast(x, dtype)
@@ -502,7 +502,7 @@ def _var(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *,
     where: Any = True, mean: Any = None, correction: Any = None,
 ) -> Any:  # fmt: skip
-    x = _masked(_cast(node(a), dtype), where, 0.0)  # a nan that is left out is multiplied by nothing
+    x = _masked(_cast(array_like(a), dtype), where, 0.0)  # a nan that is left out is multiplied by nothing
     ddof = ddof if correction is None else correction
     middle = np.mean(x, axis=axis, keepdims=True, where=where) if mean is None else mean
     total = np.sum(square(x - middle), axis=axis, keepdims=True, where=where)
@@ -515,7 +515,7 @@ def _std(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *,
     where: Any = True, mean: Any = None, correction: Any = None,
 ) -> Any:  # fmt: skip
-    x = node(a)
+    x = array_like(a)
     given = {"where": where, "mean": mean, "correction": correction}
     spread = np.var(x, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims, **given)
     # The deviation of one number is 0, however it moves, and so is its slope: it stays as var has it, 0 or nan.
@@ -531,7 +531,7 @@ def _prod(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None,
     where: Any = True,
 ) -> Any:  # fmt: skip
-    x = _cast(_masked(node(a), where, 1.0), dtype)
+    x = _cast(_masked(array_like(a), where, 1.0), dtype)
     total = _reduced(operations.prod, x, axis, keepdims)
     return total if initial is None else total * initial
 
@@ -540,7 +540,7 @@ def _extremum(operation: Any, pick: Any, worst: float) -> Function:
     def ours(
         a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
     ) -> Any:
-        x = node(a)
+        x = array_like(a)
         if where is not True and initial is None:
             raise ValueError(f"{operation.name} with where= needs initial=, for places where nothing is chosen")
         if initial is not None and not _count(x, axis, True):
@@ -562,7 +562,7 @@ def _ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> An
 
 @on(np.cumsum)
 def _cumsum(a: Any, axis: int | None = None, dtype: Any = None, out: Any = None) -> Any:
-    x = _cast(node(a), dtype)
+    x = _cast(array_like(a), dtype)
     if axis is None or (not x.ndim and axis in (0, -1)):
         x, axis = x.reshape((x.size,)), 0
     return apply(operations.cumsum, (x,), {"axis": one_axis(axis, x.ndim)})
@@ -570,7 +570,7 @@ def _cumsum(a: Any, axis: int | None = None, dtype: Any = None, out: Any = None)
 
 @on(np.cumprod)
 def _cumprod(a: Any, axis: int | None = None, dtype: Any = None, out: Any = None) -> Any:
-    x = _cast(node(a), dtype)
+    x = _cast(array_like(a), dtype)
     if axis is None or (not x.ndim and axis in (0, -1)):
         x, axis = x.reshape((x.size,)), 0
     return apply(operations.cumprod, (x,), {"axis": one_axis(axis, x.ndim)})
@@ -596,7 +596,7 @@ def _cumulative_prod(
 
 
 def _cumulative(function: Function, start: Any, a: Any, axis: Any, dtype: Any, include_initial: bool) -> Any:
-    x = node(a)
+    x = array_like(a)
     if axis is None:
         if x.ndim > 1:
             raise ValueError(f"a cumulative sum or product of {x.ndim} axes needs axis=")
@@ -613,7 +613,7 @@ def _nan_extremum(function: Any, worst: float) -> None:
     def ours(
         a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
     ) -> Any:
-        x = node(a)
+        x = array_like(a)
         bad = np.isnan(x)
         if where is not True or initial is not None:
             mask = ~bad & np.broadcast_to(where, x.shape)
@@ -642,7 +642,7 @@ def _arranged(x: Any, order: Any, axis: int) -> Any:
 
 @on(np.sort)
 def _sort(a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
-    x = node(a)
+    x = array_like(a)
     if axis is None:
         x, axis = x.reshape((x.size,)), 0
     return _arranged(x, np.argsort(x.data, axis=axis, kind="stable"), axis)
@@ -650,7 +650,7 @@ def _sort(a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *,
 
 @on(np.partition)
 def _partition(a: Any, kth: Any, axis: int | None = -1, kind: Any = "introselect", order: Any = None) -> Any:
-    x = node(a)
+    x = array_like(a)
     if axis is None:
         x, axis = x.reshape((x.size,)), 0
     return _arranged(x, np.argpartition(x.data, kth, axis=axis), axis)
@@ -668,14 +668,16 @@ def _where(condition: Any, *choices: Any) -> Any:
         raise ValueError("np.where takes a condition alone, or a condition and two arrays to choose from")
     a, b = choices
     # Python's own numbers do not widen float32
-    a, b = (float(z) if type(z) in (int, bool) else z if isinstance(z, (float, Value)) else node(z) for z in (a, b))
+    a, b = (
+        float(z) if type(z) in (int, bool) else z if isinstance(z, (float, Value)) else array_like(z) for z in (a, b)
+    )
     return apply(operations.where, (a, b), {"condition": condition.astype(bool)})
 
 
 @on(np.clip)
 def _clip(a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None) -> Any:
     low, high = (a_min if min is None else min), (a_max if max is None else max)
-    return clip(node(a), low, high)
+    return clip(array_like(a), low, high)
 
 
 @on(np.select)
@@ -700,7 +702,7 @@ def _choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
 
 @on(np.nan_to_num)
 def _nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
-    x = node(x)
+    x = array_like(x)
     limits = np.finfo(x.dtype)
     high, low = float(limits.max if posinf is None else posinf), float(limits.min if neginf is None else neginf)
     x = np.where(np.isnan(x), float(nan), x)
@@ -712,18 +714,18 @@ def _nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, n
 
 @on(np.round, np.around)
 def _round(a: Any, decimals: int = 0, out: Any = None) -> Any:
-    a = node(a)
+    a = array_like(a)
     if not decimals:
         return rint(a)
     scale = 10.0 ** abs(decimals)
     return rint(a * scale) / scale if decimals > 0 else rint(a / scale) * scale
 
 
-on(np.fix)(lambda x, out=None: np.trunc(node(x)))
-on(np.sinc)(lambda x: sinc(node(x)))
-on(np.real)(lambda val: node(val))
-on(np.real_if_close)(lambda a, tol=100: node(a))
-on(np.imag)(lambda val: np.zeros(node(val).shape, node(val).dtype))
+on(np.fix)(lambda x, out=None: np.trunc(array_like(x)))
+on(np.sinc)(lambda x: sinc(array_like(x)))
+on(np.real)(lambda val: array_like(val))
+on(np.real_if_close)(lambda a, tol=100: array_like(a))
+on(np.imag)(lambda val: np.zeros(array_like(val).shape, array_like(val).dtype))
 
 
 # --- products -----------------------------------------------------------------------------------------------------
@@ -731,7 +733,7 @@ on(np.imag)(lambda val: np.zeros(node(val).shape, node(val).dtype))
 
 @on(np.dot)
 def _dot(a: Any, b: Any, out: Any = None) -> Any:
-    a, b = node(a), node(b)
+    a, b = array_like(a), array_like(b)
     if not a.ndim or not b.ndim:
         return a * b
     if b.ndim == 1 or (a.ndim <= 2 and b.ndim == 2):
@@ -741,25 +743,25 @@ def _dot(a: Any, b: Any, out: Any = None) -> Any:
 
 @on(np.vdot)
 def _vdot(a: Any, b: Any, /) -> Any:
-    a, b = node(a), node(b)
+    a, b = array_like(a), array_like(b)
     return np.dot(a.reshape((a.size,)), b.reshape((b.size,)))
 
 
 @on(np.inner)
 def _inner(a: Any, b: Any, /) -> Any:
-    a, b = node(a), node(b)
+    a, b = array_like(a), array_like(b)
     return np.tensordot(a, b, axes=((-1,), (-1,))) if a.ndim and b.ndim else a * b
 
 
 @on(np.outer, np.linalg.outer)
 def _outer(a: Any, b: Any, out: Any = None) -> Any:
-    a, b = node(a), node(b)
+    a, b = array_like(a), array_like(b)
     return a.reshape((a.size, 1)) * b.reshape((1, b.size))
 
 
 @on(np.linalg.vecdot)
 def _vecdot(x1: Any, x2: Any, /, *, axis: int = -1, **options: Any) -> Any:
-    a, b = (np.moveaxis(node(x), axis, -1) for x in (x1, x2))
+    a, b = (np.moveaxis(array_like(x), axis, -1) for x in (x1, x2))
     if options or a.shape[-1] != b.shape[-1]:
         raise ValueError(
             f"vecdot takes vectors of one length along one axis, got {a.shape} and {b.shape} {options or ''}"
@@ -773,15 +775,15 @@ def _matmul(x1: Any, x2: Any, /, **options: Any) -> Any:
         raise TypeError(
             f"matmul of array nodes takes no {' and no '.join(options)}; use np.swapaxes before and after it"
         )
-    return apply(operations.matmul, (node(x1), node(x2)), {})
+    return apply(operations.matmul, (array_like(x1), array_like(x2)), {})
 
 
 def _matvec(x1: Any, x2: Any, /) -> Any:
-    return np.matmul(node(x1), np.expand_dims(node(x2), -1))[..., 0]
+    return np.matmul(array_like(x1), np.expand_dims(array_like(x2), -1))[..., 0]
 
 
 def _vecmat(x1: Any, x2: Any, /) -> Any:
-    return np.matmul(np.expand_dims(node(x1), -2), node(x2))[..., 0, :]
+    return np.matmul(np.expand_dims(array_like(x1), -2), array_like(x2))[..., 0, :]
 
 
 PRODUCTS.update({np.matmul: _matmul, np.vecdot: _vecdot})
@@ -792,7 +794,7 @@ for _name, _product in (("matvec", _matvec), ("vecmat", _vecmat)):  # new in Num
 
 @on(np.tensordot, np.linalg.tensordot)
 def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
-    a, b = node(a), node(b)
+    a, b = array_like(a), array_like(b)
     if isinstance(axes, Iterable):
         of_a, of_b = axes
     else:
@@ -814,7 +816,7 @@ def _listed(axes: Any) -> tuple[int, ...]:
 
 @on(np.kron)
 def _kron(a: Any, b: Any) -> Any:
-    a, b = node(a), node(b)
+    a, b = array_like(a), array_like(b)
     n = max(a.ndim, b.ndim)
     a, b = (x.reshape((1,) * (n - x.ndim) + x.shape) for x in (a, b))
     pairs = a.reshape(tuple(k for size in a.shape for k in (size, 1))) * b.reshape(
@@ -827,7 +829,7 @@ def _kron(a: Any, b: Any) -> Any:
 def _cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
     if axis is not None:
         axisa = axisb = axisc = axis
-    a, b = np.moveaxis(node(a), axisa, -1), np.moveaxis(node(b), axisb, -1)
+    a, b = np.moveaxis(array_like(a), axisa, -1), np.moveaxis(array_like(b), axisb, -1)
     if (a.shape[-1], b.shape[-1]) != (3, 3):
         raise ValueError(f"cross takes vectors of three components, got {a.shape[-1]} and {b.shape[-1]}")
     parts = [a[..., (i + 1) % 3] * b[..., (i + 2) % 3] - a[..., (i + 2) % 3] * b[..., (i + 1) % 3] for i in range(3)]
@@ -847,7 +849,7 @@ def _einsum(
         ]
         subscripts = ",".join(texts[: len(pairs) // 2]) + ("->" + texts[-1] if last is not None else "")
         args = (subscripts, *pairs[::2])
-    nodes = [_cast(node(x), dtype) for x in args[1:]]
+    nodes = [_cast(array_like(x), dtype) for x in args[1:]]
     labels, out = explicit_labels(args[0], [x.ndim for x in nodes])
     return apply(operations.einsum, nodes, {"labels": labels, "out": out})
 
@@ -887,7 +889,7 @@ _ACCUMULATE = {np.add: _cumsum, np.multiply: _cumprod}
 
 
 def _reduce(ufunc: np.ufunc, array: Any, axis: Any = 0, keepdims: bool = False, **options: Any) -> Any:
-    x = node(array)
+    x = array_like(array)
     if ufunc in _REDUCE:
         return _REDUCE[ufunc](x, axis=axis, keepdims=keepdims, **options)
     x = _cast(x, options.pop("dtype", None))
@@ -904,7 +906,7 @@ def _reduce(ufunc: np.ufunc, array: Any, axis: Any = 0, keepdims: bool = False, 
 
 
 def _accumulate(ufunc: np.ufunc, array: Any, axis: Any = 0, **options: Any) -> Any:
-    x = node(array)
+    x = array_like(array)
     if ufunc in _ACCUMULATE:
         return _ACCUMULATE[ufunc](x, axis=axis, **options)
     x = _cast(x, options.pop("dtype", None))
@@ -915,7 +917,7 @@ def _accumulate(ufunc: np.ufunc, array: Any, axis: Any = 0, **options: Any) -> A
 
 
 def _reduceat(ufunc: np.ufunc, array: Any, indices: Any, axis: int = 0, **options: Any) -> Any:
-    x = np.moveaxis(_cast(node(array), options.pop("dtype", None)), axis, 0)
+    x = np.moveaxis(_cast(array_like(array), options.pop("dtype", None)), axis, 0)
     starts = [int(i) for i in indices]
     ufunc.reduceat(np.empty(len(x)), starts)  # checks the indices
     parts = [

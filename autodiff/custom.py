@@ -151,7 +151,7 @@ class Custom(Operation):
         # A view, for the function may keep the array itself.
         data = call.packed(arrays)[...]
         parents = tuple(x for x in operands if type(x) is Tensor)
-        node = tensor.node(data, self, tuple(operands), parents, {"call": call})
+        node = tensor.recorded(data, self, tuple(operands), parents, {"call": call})
         return trees.unflatten(call.outputs, call.unpacked(node))
 
     def _positional(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ...]:

@@ -40,7 +40,7 @@ import numpy as np
 
 from autodiff import operations
 from autodiff import tensor as tensors
-from autodiff.array_functions import node, on
+from autodiff.array_functions import array_like, on
 from autodiff.operations import Operation, axes_of, unbroadcast
 from autodiff.tensor import Tensor, apply, plain
 
@@ -177,13 +177,13 @@ least_squares = Operation(  # of a matrix b
 
 @on(np.linalg.inv)
 def _inv(a: Any) -> Any:
-    return apply(inverse, (node(a),), {})
+    return apply(inverse, (array_like(a),), {})
 
 
 @on(np.linalg.solve)
 def _solve(a: Any, b: Any) -> Any:
     """The x of a x = b: b is a vector if it has one dimension, and matrices otherwise."""
-    a, b = node(a), node(b)
+    a, b = array_like(a), array_like(b)
     if b.ndim != 1:
         return apply(solution, (a, b), {})
     x = apply(solution, (a, b.reshape((b.shape[0], 1))), {})
@@ -192,7 +192,7 @@ def _solve(a: Any, b: Any) -> Any:
 
 @on(np.linalg.tensorsolve)
 def _tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
-    a, b = node(a), node(b)
+    a, b = array_like(a), array_like(b)
     if axes is not None:
         a = np.moveaxis(a, axes, range(a.ndim - len(axes), a.ndim))
     shape = a.shape[b.ndim :]
@@ -206,7 +206,7 @@ def _tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
 
 @on(np.linalg.tensorinv)
 def _tensorinv(a: Any, ind: int = 2) -> Any:
-    a = node(a)
+    a = array_like(a)
     if ind <= 0:
         raise ValueError(f"tensorinv takes an ind of 1 at least, got {ind}")
     flat = a.reshape((math.prod(a.shape[:ind]), math.prod(a.shape[ind:])))
@@ -216,7 +216,7 @@ def _tensorinv(a: Any, ind: int = 2) -> Any:
 @on(np.linalg.pinv)
 def _pinv(a: Any, rcond: Any = None, hermitian: bool = False, **options: Any) -> Any:
     """The pseudoinverse, differentiated by changes that keep the rank. hermitian: the lower triangle is read."""
-    a = node(a)
+    a = array_like(a)
     if rcond is not None:
         options["rcond"] = rcond
     if hermitian:
@@ -227,7 +227,7 @@ def _pinv(a: Any, rcond: Any = None, hermitian: bool = False, **options: Any) ->
 @on(np.linalg.lstsq)
 def _lstsq(a: Any, b: Any, rcond: Any = None) -> Any:
     """(x, residuals, rank, singular values): all nodes but the rank; derivatives by changes that keep the rank."""
-    a, b = node(a), node(b)
+    a, b = array_like(a), array_like(b)
     found = np.linalg.lstsq(plain(a), plain(b), rcond)  # raises for other shapes
     rank = found[2]
     columns = b.reshape((b.shape[0], 1)) if b.ndim == 1 else b
@@ -320,15 +320,15 @@ log_determinant = Operation(
 @on(np.linalg.det)
 def _det(a: Any) -> Any:
     """The determinant; its gradient is the matrix of cofactors, of singular matrices too, and so in any order."""
-    return apply(determinant, (node(a),), {})
+    return apply(determinant, (array_like(a),), {})
 
 
 @on(np.linalg.slogdet)
 def _slogdet(a: Any) -> Any:
     """(sign, log |det|): the sign changes by jumps only and is plain data. The gradient needs a regular matrix."""
-    a = node(a)
+    a = array_like(a)
     sign, logabsdet = np.linalg.slogdet(a.data)
-    return SlogdetResult(sign, tensors.node(logabsdet, log_determinant, (a,), (a,), {}))
+    return SlogdetResult(sign, tensors.recorded(logabsdet, log_determinant, (a,), (a,), {}))
 
 
 # --- factors of symmetric matrices --------------------------------------------------------------------------------
@@ -415,7 +415,7 @@ eigvalsh = Operation("eigvalsh", np.linalg.eigvalsh, [_eigvalsh_pull], pushes=[_
 @on(np.linalg.cholesky)
 def _cholesky(a: Any, /, *, upper: bool = False) -> Any:
     """The triangular factor of the symmetric matrix whose lower (upper) triangle is that of a."""
-    return apply(cholesky, (_symmetric(node(a), "cholesky", bool(upper)),), {"upper": bool(upper)})
+    return apply(cholesky, (_symmetric(array_like(a), "cholesky", bool(upper)),), {"upper": bool(upper)})
 
 
 def _triangle(UPLO: Any) -> bool:
@@ -427,7 +427,7 @@ def _triangle(UPLO: Any) -> bool:
 @on(np.linalg.eigh)
 def _eigh(a: Any, UPLO: Any = "L") -> Any:
     """(eigenvalues, eigenvectors) of the symmetric matrix whose triangle UPLO is that of a."""
-    a = _symmetric(node(a), "eigh", _triangle(UPLO))
+    a = _symmetric(array_like(a), "eigh", _triangle(UPLO))
     y = apply(eigh_, (a,), {"UPLO": UPLO})
     return EighResult(_eigenvalues(a, y), y[..., 1:])
 
@@ -435,7 +435,7 @@ def _eigh(a: Any, UPLO: Any = "L") -> Any:
 @on(np.linalg.eigvalsh)
 def _eigvalsh(a: Any, UPLO: Any = "L") -> Any:
     """The eigenvalues of the symmetric matrix whose triangle UPLO is that of a."""
-    return apply(eigvalsh, (_symmetric(node(a), "eigvalsh", _triangle(UPLO)),), {"UPLO": UPLO})
+    return apply(eigvalsh, (_symmetric(array_like(a), "eigvalsh", _triangle(UPLO)),), {"UPLO": UPLO})
 
 
 @on(np.linalg.eig, np.linalg.eigvals)
@@ -530,7 +530,7 @@ svdvals = Operation(
 @on(np.linalg.svd)
 def _svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
     """(U, s, V^T) or s. hermitian: of the symmetric matrix whose lower triangle is that of a."""
-    a = node(a)
+    a = array_like(a)
     if hermitian:
         return _svd_of_symmetric(a, compute_uv)
     if not compute_uv:
@@ -557,7 +557,7 @@ def _svd_of_symmetric(a: Any, compute_uv: bool) -> Any:
 
 @on(np.linalg.svdvals)
 def _svdvals(x: Any, /) -> Any:
-    return apply(svdvals, (node(x),), {})
+    return apply(svdvals, (array_like(x),), {})
 
 
 # --- orthogonal and triangular factors ----------------------------------------------------------------------------
@@ -600,7 +600,7 @@ qr_ = Operation("qr", _joined_qr, [_qr_pull], pushes=[_qr_push])
 @on(np.linalg.qr)
 def _qr(a: Any, mode: str = "reduced") -> Any:
     """(Q, R), or R for mode "r", of a matrix whose first columns, as many as it has rows, are independent."""
-    a = node(a)
+    a = array_like(a)
     if a.ndim < 2:
         raise LinAlgError(f"qr takes a matrix or a stack of them, got an array of shape {a.shape}")
     m, n = a.shape[-2:]
@@ -665,7 +665,7 @@ def _matrix_norm(x: Any, order: Any, axes: tuple[int, int], keepdims: bool) -> A
 @on(np.linalg.norm)
 def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Any:
     """The norm of vectors or matrices; at 0 the Euclidean one has no slope and gives nan."""
-    x = node(x)
+    x = array_like(x)
     if axis is None and (ord is None or (ord == 2 and x.ndim == 1) or (ord in ("f", "fro") and x.ndim == 2)):
         flat = x if x.ndim == 1 else apply(operations.reshape, (x,), {"shape": (x.size,)})
         length = np.sqrt(flat @ flat)
@@ -683,7 +683,7 @@ def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> A
 
 @on(np.linalg.vector_norm)
 def _norm_of_vectors(x: Any, /, *, axis: Any = None, keepdims: Any = False, ord: Any = 2) -> Any:
-    x = node(x)
+    x = array_like(x)
     axes = axes_of(axis, x.ndim)
     if axes is None and not keepdims:
         return _norm(x.reshape(-1), ord, 0 if ord not in (None, 2) else None)
@@ -692,7 +692,7 @@ def _norm_of_vectors(x: Any, /, *, axis: Any = None, keepdims: Any = False, ord:
 
 @on(np.linalg.matrix_norm)
 def _norm_of_matrices(x: Any, /, *, keepdims: Any = False, ord: Any = "fro") -> Any:
-    x = node(x)
+    x = array_like(x)
     if x.ndim < 2:
         raise ValueError(f"matrix_norm takes a matrix or a stack of them, got an array of shape {x.shape}")
     return _matrix_norm(x, ord, (x.ndim - 2, x.ndim - 1), bool(keepdims))
@@ -701,7 +701,7 @@ def _norm_of_matrices(x: Any, /, *, keepdims: Any = False, ord: Any = "fro") -> 
 @on(np.linalg.cond)
 def _cond(x: Any, p: Any = None) -> Any:
     """The condition number |x| |x^-1|; LinAlgError for singular matrices but in the Euclidean norm, where it is inf."""
-    x = node(x)
+    x = array_like(x)
     if 0 in x.shape[-2:]:
         raise LinAlgError(f"cond takes matrices that are not empty, got an array of shape {x.shape}")
     if p is None or p in (2, -2):
@@ -722,7 +722,7 @@ def _trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
 @on(np.linalg.matrix_power)
 def _matrix_power(a: Any, n: Any) -> Any:
     """a @ a @ ... @ a by squaring, in NumPy's order; of the inverse for n < 0."""
-    a = node(a)
+    a = array_like(a)
     _checked_square(a, "matrix_power")
     n = operator.index(n)
     if n == 0:
@@ -743,7 +743,7 @@ def _matrix_power(a: Any, n: Any) -> Any:
 @on(np.linalg.multi_dot)
 def _multi_dot(arrays: Sequence[Any], *, out: Any = None) -> Any:
     """The product of matrices, in the order of the fewest multiplications; the first and last may be vectors."""
-    nodes = [node(x) for x in arrays]
+    nodes = [array_like(x) for x in arrays]
     if len(nodes) < 2:
         raise ValueError("multi_dot takes two arrays at least")
     first, last = nodes[0].ndim, nodes[-1].ndim

@@ -524,7 +524,7 @@ class Tensor:
 # --- recording ------------------------------------------------------------------------------------------------
 
 
-def node(
+def recorded(
     data: Any,
     op: Primitive | Operation,
     operands: tuple[Any, ...],
@@ -558,12 +558,12 @@ def elementwise(row: Primitive, a: Any, b: Any = None) -> Tensor:
             data = kernel(a.data)
             if type(kernel) is not np.ufunc and data.dtype != a.data.dtype:
                 data = data.astype(a.data.dtype)  # kernels of our own compute in float64
-            return node(data, row, (a,), (a,), NONE)
+            return recorded(data, row, (a,), (a,), NONE)
         if type(a) is Tensor:
             if type(b) is Tensor:
-                return node(_narrowed(row, kernel(a.data, b.data), a.data, b.data), row, (a, b), (a, b), NONE)
+                return recorded(_narrowed(row, kernel(a.data, b.data), a.data, b.data), row, (a, b), (a, b), NONE)
             if type(b) is float and type(kernel) is np.ufunc and not row.becomes:
-                return node(kernel(a.data, b), row, (a, b), (a,), NONE)
+                return recorded(kernel(a.data, b), row, (a, b), (a,), NONE)
         on_the_left = type(a) is Tensor
         constant = checked_constant(b if on_the_left else a, row)
         if row.becomes:
@@ -572,9 +572,9 @@ def elementwise(row: Primitive, a: Any, b: Any = None) -> Tensor:
                 return elementwise(special, a if on_the_left else b)
         if type(constant) is Tensor:
             return elementwise(row, a, constant) if on_the_left else elementwise(row, constant, b)
-        if on_the_left:
-            return node(_narrowed(row, row.array(a.data, constant), a.data, constant), row, (a, constant), (a,), NONE)
-        return node(_narrowed(row, row.array(constant, b.data), constant, b.data), row, (constant, b), (b,), NONE)
+        of_a, of_b = (a.data, constant) if on_the_left else (constant, b.data)
+        operands = (a, constant) if on_the_left else (constant, b)
+        return recorded(_narrowed(row, kernel(of_a, of_b), of_a, of_b), row, operands, (a if on_the_left else b,), NONE)
     except FloatingPointError as error:
         named = " and ".join(repr(x.name) for x in (a, b) if type(x) is Tensor and x.name)
         raise FloatingPointError(f"{row.name}: {error}" + (f" (node {named})" if named else "")) from None
@@ -607,7 +607,7 @@ def apply(op: Operation, operands: Sequence[Any], parameters: Mapping[str, Any])
         data = op.forward(*[x.data if type(x) is Tensor else x for x in operands], **parameters)
     except FloatingPointError as error:
         raise FloatingPointError(f"{op.name}: {error}") from None
-    return node(data, op, operands, parents, parameters) if parents else data
+    return recorded(data, op, operands, parents, parameters) if parents else data
 
 
 def _chained(upstream: Any, local: Any, like: Any, free: bool) -> Any:
@@ -982,7 +982,7 @@ class LinearMap:
         """The child with all other operands as constants: in x * x the two edges are told apart by that."""
         child, i = self.child, self.operand
         operands = tuple(x.data if type(x) is Tensor and k != i else x for k, x in enumerate(child.operands))
-        return node(child.data, child.op, operands, (self.parent,), child.parameters)  # type: ignore[arg-type]
+        return recorded(child.data, child.op, operands, (self.parent,), child.parameters)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         below = self.parent.name or operations.LETTERS[self.operand % len(operations.LETTERS)]
