@@ -131,10 +131,10 @@ def _rearranges(function: Any, argument: str) -> None:
 
 
 for _argument, _functions in {
-    "a": (np.roll, np.repeat, np.diagonal, np.resize, np.take),
+    "a": (np.repeat, np.diagonal, np.resize, np.take),
     "v": (np.diag, np.diagflat),
     "A": (np.tile,),
-    "x": (np.linalg.diagonal,),
+    "x": (np.linalg.diagonal, np.lib.stride_tricks.sliding_window_view),
     "arr": (np.delete, np.take_along_axis, np.extract),
 }.items():
     for _function in _functions:
@@ -187,6 +187,22 @@ def _insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
     return np.concatenate([x.reshape(-1), new.reshape(-1).astype(x.dtype if type(x) is Tensor else new.dtype)])[source]
 
 
+@on(np.roll)
+def _roll(a: Any, shift: Any, axis: Any = None) -> Any:
+    x = array_like(a)
+    if axis is None:
+        return _roll(x.reshape(-1), shift, 0).reshape(x.shape)
+    moves = dict.fromkeys(range(x.ndim), 0)
+    for along, by in np.broadcast(axis, whole(shift, "np.roll: shift")):
+        moves[one_axis(int(along), x.ndim)] += int(by)
+    for along, by in moves.items():
+        n = x.shape[along]
+        if n and by % n:
+            before = (slice(None),) * along
+            x = np.concatenate([x[(*before, slice(-by % n, None))], x[(*before, slice(None, -by % n))]], axis=along)
+    return TABLE["alias"](x)
+
+
 @on(np.pad)
 def _pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> Any:
     x = array_like(array)
@@ -195,14 +211,24 @@ def _pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> 
         or options.get("reflect_type", "even") != "even"
     ):
         raise TypeError(f"np.pad with mode {mode!r} cannot be applied to array nodes: there is no rule for it")
-    constants = options.pop("constant_values", 0)
-    if type(constants) is Tensor:
+    if type(options.get("constant_values")) is Tensor:
         raise TypeError("np.pad takes numbers as constant_values, not nodes; use np.concatenate")
-    source = np.pad(numbered(x), pad_width, mode, **options)
-    result = gather(x, source)
-    if mode == "constant" and np.any(constants):
-        result = result + np.pad(np.zeros(x.shape, x.dtype), pad_width, mode, constant_values=constants)
-    return result
+    if mode != "constant":
+        return gather(x, np.pad(numbered(x), pad_width, mode, **options))
+    places = np.pad(np.ones(x.shape, bool), pad_width, constant_values=False)  # NumPy checks the widths, and says where
+    around = np.pad(np.zeros(x.shape, x.dtype), pad_width, **options)
+    widths = [np.flatnonzero(places.any(axis=tuple(j for j in range(x.ndim) if j != i))) for i in range(x.ndim)]
+    if not x.size:
+        return Tensor(around)
+    for along in range(x.ndim):  # what lies before and after along this axis, with the axes so far padded already
+        start, stop = int(widths[along][0]), int(widths[along][-1]) + 1
+        rest = tuple(
+            slice(None) if i < along else slice(int(widths[i][0]), int(widths[i][-1]) + 1) for i in range(x.ndim)
+        )
+        before = around[(*rest[:along], slice(0, start), *rest[along + 1 :])]
+        after = around[(*rest[:along], slice(stop, None), *rest[along + 1 :])]
+        x = np.concatenate([before, x, after], axis=along)
+    return TABLE["alias"](x)
 
 
 @on(np.flip)
@@ -450,6 +476,16 @@ def _masked(x: Any, where: Any, filler: float) -> Any:
 def one_axis(axis: Any, ndim: int) -> int:
     """An axis argument that may be no tuple, as an axis from 0."""
     return int(np.lib.array_utils.normalize_axis_index(operator.index(axis), ndim))
+
+
+def whole(x: Any, what: str) -> Any:
+    """x, which says where elements go, as an array of integers; TypeError for a node or anything else."""
+    if type(x) is Tensor or np.asarray(x).dtype.kind not in "iub":
+        raise TypeError(
+            f"{what} says where elements go and takes integers, got {x!r:.60}; for a node use .data.astype(int), which "
+            "drops its gradient on purpose"
+        )
+    return np.asarray(x)
 
 
 def _reduced(operation: Any, x: Any, axis: Any, keepdims: Any) -> Any:

@@ -551,3 +551,6 @@ COMPOSITES: dict[np.ufunc, Callable[..., Any]] = {
     np.fmod: _fmod,
     np.divmod: lambda a, b: (floor_divide(a, b), mod(a, b)),
 }
+
+# SciPy's universal functions (scipy.special), by name: they come to us only where SciPy is there
+SPECIAL: dict[str, Primitive] = {"expit": sigmoid, "log_expit": logsigmoid, "erf": erf, "erfc": erfc}

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from autodiff.primitives import COMPARISONS, COMPOSITES, TESTS, UFUNCS, Primitive, clip
+from autodiff.primitives import COMPARISONS, COMPOSITES, SPECIAL, TESTS, UFUNCS, Primitive, clip
 from autodiff.value import Value, as_number, checked_name
 
 # Universal functions that NumPy runs on objects through the operators of Value, and that can raise no warning there.
@@ -154,6 +154,7 @@ def ufunc_on_nodes(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options:
         return COMPOSITES[ufunc](*inputs)
     by_data = ufunc in COMPARISONS or ufunc in TESTS
     row: Callable[..., Any] | None = clip if ufunc.__name__ == "clip" else UFUNCS.get(ufunc)
+    row = row or SPECIAL.get(ufunc.__name__)
     if ufunc in OPERATORS:
         row = None  # NumPy's own loop is faster
     elif not (by_data or row or ufunc is np.conjugate):

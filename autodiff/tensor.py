@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import numbers
 import operator
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,6 +26,7 @@ from autodiff.primitives import (
     COMPARISONS,
     COMPOSITES,
     ON_NEW_ROW,
+    SPECIAL,
     TABLE,
     TESTS,
     UFUNCS,
@@ -360,6 +362,21 @@ class Tensor:
     def __rdivmod__(self, other: Any) -> Any:
         return other // self, other % self
 
+    def __iadd__(self, other: Any) -> Any:
+        return _in_place(self, "+=") + other
+
+    def __isub__(self, other: Any) -> Any:
+        return _in_place(self, "-=") - other
+
+    def __imul__(self, other: Any) -> Any:
+        return _in_place(self, "*=") * other
+
+    def __itruediv__(self, other: Any) -> Any:
+        return _in_place(self, "/=") / other
+
+    def __ipow__(self, other: Any) -> Any:
+        return _in_place(self, "**=") ** other
+
     def __matmul__(self, other: Any) -> Any:
         return matmul(self, other)
 
@@ -436,8 +453,8 @@ class Tensor:
     def __float__(self) -> float:
         raise TypeError(
             f"{self!r} cannot become a plain float: its gradient would be lost without a word. "
-            "To keep the gradient use NumPy's functions (np.exp, not math.exp) and np.stack for arrays of nodes; to "
-            "drop it on purpose use .item() or .data"
+            "To keep the gradient use NumPy's functions (np.exp, not math.exp); collect nodes in a list and np.stack "
+            "them, rather than writing them into an array; to drop it on purpose use .item() or .data"
         )
 
     def __int__(self) -> int:
@@ -458,7 +475,14 @@ class Tensor:
         if dtype is not None and np.dtype(dtype) != object:
             raise TypeError(
                 f"{self!r} cannot become an array of {np.dtype(dtype)}: its gradient would be lost without a word. "
-                "Use .data to drop it on purpose"
+                "Leave the conversion out; put nodes together with np.stack(list), not np.array(list); collect rows in "
+                "a list and np.stack them, rather than writing into an array. To drop the gradient on purpose use .data"
+            )
+        if self.size > 1000:
+            warnings.warn(
+                f"a node of shape {self.shape} is taken apart into {self.size} nodes, which is slow: write X @ W or "
+                "np.dot(X, W) for X.dot(W), leave out np.asarray(node), and np.stack(rows) for np.array(rows)",
+                stacklevel=2,
             )
         array = np.empty(self.shape, dtype=object)
         for at in np.ndindex(self.shape):
@@ -572,6 +596,8 @@ def elementwise(row: Primitive, a: Any, b: Any = None) -> Tensor:
                 return elementwise(special, a if on_the_left else b)
         if type(constant) is Tensor:
             return elementwise(row, a, constant) if on_the_left else elementwise(row, constant, b)
+        if row not in KEEP_INTEGERS or row is mul:  # the others' rules do not ask for it
+            constant = kept(constant)
         of_a, of_b = (a.data, constant) if on_the_left else (constant, b.data)
         operands = (a, constant) if on_the_left else (constant, b)
         return recorded(_narrowed(row, kernel(of_a, of_b), of_a, of_b), row, operands, (a if on_the_left else b,), NONE)
@@ -602,6 +628,8 @@ def _narrowed(row: Primitive, data: Any, *operands: Any) -> Any:
 def apply(op: Operation, operands: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
     """The node of a structural operation; operands that are no Tensors are constants; of constants alone, an array."""
     operands = tuple([x if type(x) is Tensor else checked_constant(x, op) for x in operands])
+    if op.linear != "all":  # its rules do not ask for the constants
+        operands = tuple([x if type(x) is Tensor else kept(x) for x in operands])
     parents = tuple([x for x in operands if type(x) is Tensor])
     try:
         data = op.forward(*[x.data if type(x) is Tensor else x for x in operands], **parameters)
@@ -694,6 +722,16 @@ def checked_constant(x: Any, op: Primitive | Operation) -> Any:
     raise TypeError(f"{op.name} takes real numbers, got an array of {x.dtype}{hint}")
 
 
+def kept(constant: Any) -> Any:
+    """A constant as a node keeps it: a copy of a small array, which its owner may write into before the sweep."""
+    if type(constant) is np.ndarray and constant.nbytes < SHARED and constant.flags.writeable:
+        return constant.copy()
+    return constant
+
+
+SHARED = 1 << 16  # bytes; constants of this size and more are shared with their owner, not copied
+
+
 def plain_array(x: np.ndarray[Any, Any], where: str) -> np.ndarray[Any, Any]:
     """An array of a subclass as one of the base class, no copy; TypeError where that changes its meaning."""
     if isinstance(x, np.ma.MaskedArray):
@@ -733,7 +771,7 @@ def restacked(array: Any) -> Any:
 
 
 def checked_key(key: Any, a: Tensor) -> Any:
-    """An index into a, as NumPy takes it; lists become arrays, so that the backward pass need not."""
+    """An index into a, as NumPy takes it; lists become arrays, and arrays are copied: they may change later."""
 
     def one(k: Any) -> Any:
         if type(k) is Tensor or isinstance(k, Value):
@@ -741,9 +779,33 @@ def checked_key(key: Any, a: Tensor) -> Any:
                 f"a node is no index: {k!r} changes without jumps and an index cannot; use .data.astype(int) to drop "
                 "its gradient on purpose"
             )
-        return np.asarray(k, dtype=None if len(k) else int) if isinstance(k, (list, range)) else k
+        if isinstance(k, (list, range)):
+            return np.asarray(k, dtype=None if len(k) else int)
+        return k.copy() if isinstance(k, np.ndarray) and k.flags.writeable else k
 
     return tuple(one(k) for k in key) if type(key) is tuple else one(key)
+
+
+def _in_place(t: Tensor, sign: str) -> Tensor:
+    """t, where `t += x` may stand for `t = t + x`; TypeError where NumPy would change another array as well."""
+    views: Any = (operations.reshape, operations.transpose, operations.broadcast_to)
+    if t.op is operations.index:
+        key = t.parameters["key"]
+        viewed = operations.picks_once(key) and not isinstance(key, np.ndarray)  # a mask makes a copy
+    else:
+        viewed = t.op in views
+    if viewed and t.ndim:
+        raise TypeError(
+            f"{sign} on a view: NumPy would change the array that this one is a part or another shape of, and a node "
+            f"does not change. Write t = t {sign[:-1]} x, and np.stack or np.concatenate the parts where the whole is "
+            "needed"
+        )
+    if t.op is None and t.has_grad:
+        raise TypeError(
+            f"{sign} on a leaf makes a new node of it, and the parameter stays where it is; move it by "
+            f"W.data = W.data {sign[:-1]} step"
+        )
+    return t
 
 
 def _operator(row: Primitive, a: Any, b: Any) -> Any:
@@ -859,6 +921,8 @@ def _called(ufunc: np.ufunc, inputs: Sequence[Any], **options: Any) -> Any:
         return composite(*inputs)
     if ufunc.__name__ == "clip":
         return clip(*inputs)
+    if ufunc.__name__ in SPECIAL:
+        return SPECIAL[ufunc.__name__](*inputs)
     raise TypeError(
         f"np.{ufunc.__name__} cannot be applied to array nodes: the table has no row for it. Write it with "
         f"{', '.join(sorted({known.__name__ for known in (*UFUNCS, *COMPOSITES)}))}; or make a row with "

@@ -99,7 +99,20 @@ class Run:
         self.recording = self.from_nodes or (bool(_everywhere) and self._reaches_outside())
 
     def _called(self, args: Sequence[Any], options: Any) -> Any:
-        """What f returns for nodes in the place of the chosen arguments."""
+        """What f returns for nodes in the place of the chosen arguments; errors of NumPy's about them get advice."""
+        try:
+            return self._called_as_needed(args, options)
+        except (TypeError, ValueError, AttributeError) as error:
+            if any(words in str(error) for words in OBJECT_TROUBLE):
+                error.add_note(
+                    f"{self.where}: f runs on nodes here, and np.array([node, node]) is a plain array of objects. Put "
+                    "nodes together with np.stack(list) or np.block(rows), which NumPy's functions know; collect rows "
+                    "in a list rather than writing them into an array"
+                )
+            raise
+
+    def _called_as_needed(self, args: Sequence[Any], options: Any) -> Any:
+        """`_called`, with floats as Values or, where these do not do, as Tensors."""
         if not self.may_start_again:
             return self._called_once(args, options)
         try:
@@ -301,6 +314,9 @@ class Run:
             return adjoint if type(adjoint) is Tensor else np.asarray(adjoint)
         return _plain(adjoint)
 
+
+# in NumPy's errors about arrays of objects
+OBJECT_TROUBLE = ("dtype('O')", "not supported for the input types", "has no callable", "setting an array element")
 
 # what the leaf of an argument is: a number, an array of numbers, a node, an array of Values
 FLOAT, ARRAY, VALUE, TENSOR, VALUES = "float", "array", "Value", "Tensor", "Values"

@@ -583,7 +583,7 @@ def test_the_index_of_an_object_array_is_not_mistaken():
 
 
 def test_array_functions_are_read_in_one_place():
-    assert array_functions.node([Tensor(1.0), 2.0]).shape == (2,)
+    assert array_functions.array_like([Tensor(1.0), 2.0]).shape == (2,)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert type(np.sum(np.array([Tensor(1.0), Tensor(2.0)]))) is Tensor
