@@ -963,15 +963,15 @@ def order(*outputs: Tensor, since: int = 0) -> list[Tensor]:
 
 
 def _add_method(row: Primitive) -> None:
-    """Every row of one operand is also a method: t.exp(), t.relu()."""
+    """Every row is also a method, of its first operand: t.exp(), t.relu(), t.hypot(u)."""
 
-    def method(self: Tensor) -> Tensor:
-        return elementwise(row, self)
+    def method(self: Tensor, *other: Any) -> Any:
+        return row(self, *other)
 
-    if row.arity == 1 and not hasattr(Tensor, row.name):
+    if not hasattr(Tensor, row.name):
         method.__name__ = row.name
         method.__qualname__ = f"Tensor.{row.name}"
-        method.__doc__ = f"{row.name}(self), element by element: y = {row.formula}"
+        method.__doc__ = f"{row.name}(self{', other' if row.arity == 2 else ''}), element by element: y = {row.formula}"
         setattr(Tensor, row.name, method)
 
 

@@ -103,7 +103,9 @@ class Run:
         try:
             return self._called_as_needed(args, options)
         except (TypeError, ValueError, AttributeError) as error:
-            if any(words in str(error) for words in OBJECT_TROUBLE):
+            if any(words in str(error) for words in OBJECT_TROUBLE) or isinstance(
+                getattr(error, "obj", None), (Value, Tensor)
+            ):
                 error.add_note(
                     f"{self.where}: f runs on nodes here, and np.array([node, node]) is a plain array of objects. Put "
                     "nodes together with np.stack(list) or np.block(rows), which NumPy's functions know; collect rows "

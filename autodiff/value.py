@@ -594,15 +594,18 @@ def checked_name(name: Any) -> str:
 
 
 def _add_method(row: Primitive) -> None:
-    """Every row of one operand is also a method: v.exp(), v.relu()."""
+    """Every row is also a method, of its first operand: v.exp(), v.relu(), v.hypot(w).
 
-    def method(self: Value) -> Value:
-        return record(row, self)
+    NumPy calls the method of that name where it runs a universal function on a plain array of objects.
+    """
 
-    if row.arity == 1 and not hasattr(Value, row.name):
+    def method(self: Value, *other: Any) -> Any:
+        return row(self, *other)
+
+    if not hasattr(Value, row.name):
         method.__name__ = row.name
         method.__qualname__ = f"Value.{row.name}"
-        method.__doc__ = f"{row.name}(self): y = {row.formula}"
+        method.__doc__ = f"{row.name}(self{', other' if row.arity == 2 else ''}): y = {row.formula}"
         setattr(Value, row.name, method)
 
 

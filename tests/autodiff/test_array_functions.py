@@ -11,10 +11,12 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import special
 
 import autodiff as ad
-from autodiff import Tensor, array_functions, operations, tensor
+from autodiff import Tensor, Value, array_functions, check_grad, grad, operations, scalars, tensor
 from autodiff.operations import Operation
+from autodiff.primitives import SPECIAL
 from autodiff.tensor import FUNCTIONS, apply
 
 # Letters are arrays of these shapes; in every expression one at least is a node.
@@ -587,3 +589,23 @@ def test_array_functions_are_read_in_one_place():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert type(np.sum(np.array([Tensor(1.0), Tensor(2.0)]))) is Tensor
+
+
+def test_scipys_functions_are_known_by_name():
+    x = np.array([-1.5, 0.3, 2.0])
+    for name, row in SPECIAL.items():
+        function = getattr(special, name)
+        np.testing.assert_allclose(function(Tensor(x)).data, function(x), rtol=1e-14)
+        np.testing.assert_allclose(function(scalars(x)).data, function(x), rtol=1e-14)
+        assert function(Value(0.3)).op is row
+        assert check_grad(
+            lambda x, f=function: np.sum(f(x)), x, claimed=grad(lambda x, f=function: np.sum(f(x)))
+        ).verdict
+
+
+def test_windows_slide_over_nodes():
+    def f(x):
+        windows = np.lib.stride_tricks.sliding_window_view(x, 3)
+        return np.sum(windows @ np.array([1.0, 2.0, 4.0]) * np.arange(5.0))
+
+    assert check_grad(f, np.arange(7.0), claimed=grad(f)).verdict == "agree"

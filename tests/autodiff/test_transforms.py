@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import operator
 import threading
 import weakref
 from collections import namedtuple
@@ -797,3 +798,118 @@ def test_a_maximum_with_zeros_of_any_kind_is_relu(zero):
         assert np.array_equal(grad(f)(np.array([-1.0, 0.0, 2.0])), [0.0, 0.0, 1.0])
     wider = grad(lambda z: np.sum(np.maximum(np.zeros((2, 3)), z)))(np.array([-1.0, 0.0, 2.0]))
     assert np.array_equal(wider, [0.0, 1.0, 2.0])  # zeros that make the result larger are another operand: ties split
+
+
+# --- code that writes in place --------------------------------------------------------------------------------------
+
+
+def reused_buffer(w):
+    buffer, total = np.zeros(3), 0.0
+    for t in range(4):
+        buffer[:] = np.sin(np.arange(3) + t)
+        total = total + np.tanh(w @ buffer)
+    return total
+
+
+def reused_index(w):
+    at, total = np.array([0, 1]), 0.0
+    for _ in range(2):
+        total = total + np.sum(w[at] ** 2)
+        at += 1
+    return total
+
+
+def reused_mask(w):
+    mask, total = np.zeros(3, bool), 0.0
+    for t in range(3):
+        mask[t] = True
+        total = total + np.sum(w[mask] * w[0])
+    return total
+
+
+def scaled_afterwards(w):
+    c = np.array([1.0, 2.0, 3.0])
+    y = np.sum(w**2 * c)
+    c *= 100.0
+    return y
+
+
+@pytest.mark.parametrize("f", [reused_buffer, reused_index, reused_mask, scaled_afterwards])
+def test_a_constant_may_be_written_into_once_it_was_used(f):
+    w = np.array([0.1, 0.2, 0.3])
+    assert check_grad(f, w, claimed=grad(f)).verdict == "agree"
+    direction = np.array([1.0, -2.0, 0.5])
+    assert jvp(f, (w,), (direction,))[1] == pytest.approx(grad(f)(w) @ direction, rel=1e-12)
+
+
+IN_PLACE = {
+    "rows of a loop": lambda A: [operator.itruediv(row, row.sum()) for row in np.exp(A)],
+    "a transpose": lambda A: operator.iadd(A.T, 1.0).sum(),
+    "a row": lambda A: operator.imul(A[0], 2.0).sum(),
+    "a slice": lambda A: operator.isub(A[:, 1:], 2.0).sum(),
+    "another shape": lambda A: operator.itruediv(A.reshape(-1), 2.0).sum(),
+    "a power": lambda A: operator.ipow(A.T, 2.0).sum(),
+}
+
+
+@pytest.mark.parametrize("f", IN_PLACE.values(), ids=IN_PLACE.keys())
+def test_an_in_place_operator_on_a_view_is_refused(f):
+    with pytest.raises(TypeError, match=r"on a view: NumPy would change the array .* Write t = t"):
+        grad(f)(np.ones((2, 3)))
+
+
+def test_an_in_place_operator_names_a_new_node_elsewhere():
+    def f(A):
+        h = A[A > 0]  # a copy in NumPy too
+        h *= 2.0
+        total = 0.0
+        total += h[0]  # a number
+        A = A * 1.0
+        A -= 1.0
+        return total + np.sum(A * h.sum())
+
+    assert check_grad(f, np.array([1.5, -0.5, 2.0]), claimed=grad(f)).verdict == "agree"
+
+
+def test_a_parameter_that_has_a_grad_is_not_moved_by_an_operator():
+    W = Tensor([1.0, 2.0])
+    np.sum(W**2).backward()
+    with pytest.raises(TypeError, match=r"W\.data = W\.data - step"):
+        W -= 0.1 * W.grad
+    assert np.array_equal(W.data, [1.0, 2.0])
+
+
+def into_an_array(x):
+    out = np.zeros(2)
+    out[0] = x[0]
+    return np.sum(out)
+
+
+OBJECT_ARRAYS = {
+    "written into an array": into_an_array,
+    "inverse": lambda x: np.linalg.inv(np.array([[x[0], x[1]], [1.0, 2.0]]))[0, 0],
+    "a function without a method": lambda x: np.sum(np.isfinite(np.array([x[0], x[1]])) * x),
+    "a function that no node has": lambda x: np.sum(np.logaddexp2(np.array([x[0], x[1]]), 1.0)),
+    "numbers among nodes": lambda x: np.sum(np.exp(np.array([x[0], 1.0]))),
+}
+
+
+@pytest.mark.parametrize("f", OBJECT_ARRAYS.values(), ids=OBJECT_ARRAYS.keys())
+def test_numpys_errors_about_object_arrays_come_with_the_way_out(f):
+    with pytest.raises((TypeError, ValueError, AttributeError)) as caught:
+        grad(f)(np.array([2.0, 3.0]))
+    assert any("np.stack(list) or np.block(rows)" in note for note in caught.value.__notes__)
+
+
+def test_the_way_out_works():
+    def f(x):
+        inverse = np.linalg.inv(np.block([[x[0], x[1]], [1.0, 2.0]]))
+        return inverse[0, 0] + np.sum(np.exp(np.stack([x[0], x[1] * 0.5])) + np.arctan2(np.array([x[1], x[0]]), 2.0))
+
+    assert check_grad(f, np.array([2.0, 3.0]), claimed=grad(f)).verdict == "agree"
+
+
+def test_a_large_node_taken_apart_warns():
+    W = Tensor(np.ones((40, 30)))
+    with pytest.warns(UserWarning, match=r"X @ W or np\.dot\(X, W\) for X\.dot\(W\)"):
+        np.asarray(W)
