@@ -97,6 +97,8 @@ class Primitive:
                 return self.forward(*operands)  # `on_floats` without a second call: rules come here in every backward
             except (ArithmeticError, ValueError):
                 return self.on_floats(*operands)
+        if type(operands[0]) is np.ndarray and len(operands) == 1 and operands[0].dtype.kind == "f":
+            return self.array(operands[0])
         for operand in operands:
             apply = getattr(type(operand), "apply_primitive", None)
             if apply is not None:

@@ -156,10 +156,11 @@ class Tensor:
             b = operands[1]
             to_a = type(a) is Tensor and (needed is None or a in needed)
             to_b = type(b) is Tensor and (needed is None or b in needed)
-            if recording:
-                y, of_a, of_b = self, a, b
-            else:
-                y, of_a, of_b = self.data, a.data if type(a) is Tensor else a, b.data if type(b) is Tensor else b
+            y: Any = self
+            of_a, of_b = a, b
+            if not recording:
+                y = self.data
+                of_a, of_b = a.data if type(a) is Tensor else a, b.data if type(b) is Tensor else b
             if not to_b:
                 return [(a, _chained(upstream, op.da(y, of_a, of_b), a.data, free))] if to_a else []
             if not to_a:
@@ -491,8 +492,11 @@ class Tensor:
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         row = UFUNCS.get(ufunc)
-        if row is not None and method == "__call__" and not options:
-            return elementwise(row, *inputs)
+        if method == "__call__" and not options:
+            if row is not None:
+                return elementwise(row, *inputs)
+            if ufunc is np.matmul:
+                return matmul(*inputs)
         return ufunc_on_tensors(ufunc, method, inputs, options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
@@ -588,6 +592,8 @@ def elementwise(row: Primitive, a: Any, b: Any = None) -> Tensor:
                 return recorded(_narrowed(row, kernel(a.data, b.data), a.data, b.data), row, (a, b), (a, b), NONE)
             if type(b) is float and type(kernel) is np.ufunc and not row.becomes:
                 return recorded(kernel(a.data, b), row, (a, b), (a,), NONE)
+        elif type(a) is float and type(kernel) is np.ufunc and not row.becomes:
+            return recorded(kernel(a, b.data), row, (a, b), (b,), NONE)
         on_the_left = type(a) is Tensor
         constant = checked_constant(b if on_the_left else a, row)
         if row.becomes:
@@ -664,6 +670,8 @@ def matmul(a: Any, b: Any) -> Any:
     for x in (a, b):
         if type(x) is not Tensor and not isinstance(x, (np.ndarray, list, tuple, Value)):
             return NotImplemented
+    if type(a) is Tensor and type(b) is Tensor:
+        return recorded(np.matmul(a.data, b.data), operations.matmul, (a, b), (a, b), NONE)
     return apply(operations.matmul, (a, b), NONE)
 
 

@@ -201,6 +201,8 @@ class Run:
 
     def outputs(self, result: Any) -> tuple[list[Any], Any]:
         """The leaves and the structure of what f returned; object arrays of array nodes are stacked."""
+        if type(result) is Tensor or type(result) is Value:
+            return [result], trees.LEAF
         leaves, structure = trees.flatten(result)
         for i, leaf in enumerate(leaves):
             if isinstance(leaf, np.ndarray) and leaf.dtype == object:
@@ -241,7 +243,12 @@ class Run:
                 nodes = _order(kind, wanted, inputs)
                 node = None  # the sweep alone holds the graph now
                 adjoints |= sweeps.pulled(nodes, wanted, inputs, self.recording)
-        return [self._derivative(x, came, adjoints) for x, came in zip(self.inputs, self.numbers, strict=True)]
+        found = []
+        for x, came in zip(self.inputs, self.numbers, strict=True):
+            adjoint = adjoints.get(x) if type(x) is Tensor else None
+            plain = type(adjoint) is np.ndarray and adjoint.ndim  # as it mostly is
+            found.append(adjoint if plain else self._derivative(x, came, adjoints))
+        return found
 
     def pushed(self, seeds: Sequence[tuple[Any, Any]], outputs: Sequence[Any], orders: Any = None) -> list[Any]:
         """The tangents of the outputs, from [(input, its tangent)]; zeros where nothing moves.
@@ -310,8 +317,6 @@ class Run:
         adjoint = adjoints.get(x)
         if adjoint is None:
             adjoint = 0.0 if type(x) is Value else np.zeros(x.shape, x.dtype)
-        if type(adjoint) is np.ndarray and (adjoint.ndim or isinstance(came, np.ndarray)):
-            return adjoint
         if isinstance(came, np.ndarray):
             return adjoint if type(adjoint) is Tensor else np.asarray(adjoint)
         return _plain(adjoint)
@@ -483,7 +488,8 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
                 f"{run.where}: f returned {_described(result)}, and a gradient is that of one number; reduce it with "
                 "np.sum or np.mean, or use jacobian, elementwise_grad or vjp"
             )
-        (y,), aux = run.given_back(leaves), run.aux_given_back(aux)
+        (y,) = run.given_back(leaves)
+        aux = run.aux_given_back(aux) if has_aux else None
         seeds = [(leaves[0], _ones(leaves[0]))]
         run.result = result = leaves = None  # type: ignore[assignment] # the sweep alone holds the graph now
         found = run.pulled(seeds)

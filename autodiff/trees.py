@@ -29,12 +29,13 @@ def leaves(tree: Any) -> list[Any]:
 
 def _taken_apart(tree: Any, leaves: list[Any]) -> Any:
     """The structure of the tree, whose leaves are appended."""
+    kind = type(tree)
+    if kind is list or kind is tuple or isinstance(tree, (list, tuple)):
+        return kind, [_taken_apart(part, leaves) for part in tree]
     if tree is None:
         return NOTHING
     if isinstance(tree, dict):
-        return type(tree), {key: _taken_apart(part, leaves) for key, part in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return type(tree), [_taken_apart(part, leaves) for part in tree]
+        return kind, {key: _taken_apart(part, leaves) for key, part in tree.items()}
     leaves.append(tree)
     return LEAF
 
@@ -53,7 +54,7 @@ def _put_together(structure: Any, leaves: Iterator[Any]) -> Any:
     if isinstance(parts, dict):
         found = {key: _put_together(part, leaves) for key, part in parts.items()}
         return found if kind is dict else _same_kind(kind, found)
-    items = [_put_together(part, leaves) for part in parts]
+    items = [next(leaves) if part is LEAF else _put_together(part, leaves) for part in parts]
     if kind is list:
         return items
     return kind(*items) if hasattr(kind, "_fields") else kind(items)

@@ -5,7 +5,7 @@ W7  an MLP [64, 256, 256, 10] of the same kind, 256 samples
 
 The loss is written once, in NumPy's functions. hand is the backward pass that a person would write for it in NumPy;
 chainrule differentiates the loss as it stands, autograd with its own numpy in place of NumPy, MyGrad with its own
-functions and tensors, each with its default settings and nothing patched. All run in one process, five steps of each
+functions and tensors, each with its default settings and nothing patched. All run in one process, twenty steps of each
 in turn, so that what the machine and the C library's memory do meets all alike (chainrule, once imported, lets the
 library keep freed memory, which speeds up all of them); what counts is the median of the ratios of neighbouring
 turns. Losses and gradients must agree to 1e-9.
@@ -30,7 +30,7 @@ import numpy as np
 Arrays = list[Any]
 Step = Callable[[], tuple[float, Arrays]]  # one step: (loss, the gradients of W1, b1, W2, b2, ...)
 CLOCKS = {"wall": perf_counter, "cpu": process_time}
-TURN = 5  # steps of one engine in a row: training repeats its step, and does not start each with cold caches
+TURN = 20  # steps of one engine in a row: training repeats its step, and does not start each with cold caches
 TOLERANCE = 1e-9  # relative to the largest entry of each gradient; rounding gives about 1e-13
 
 
@@ -46,10 +46,10 @@ class Workload(NamedTuple):
 
 WORKLOADS = {
     "W6": Workload(
-        "MLP [2, 4, 3, 1], 1000 samples", (2, 4, 3, 1), 1000, 400,
+        "MLP [2, 4, 3, 1], 1000 samples", (2, 4, 3, 1), 1000, 1000,
         (("hand", 2.5, False), ("autograd", 2.0, True), ("mygrad", 2.0, True)),
     ),
-    "W7": Workload("MLP [64, 256, 256, 10], 256 samples", (64, 256, 256, 10), 256, 150, (("hand", 1.15, False),)),
+    "W7": Workload("MLP [64, 256, 256, 10], 256 samples", (64, 256, 256, 10), 256, 300, (("hand", 1.15, False),)),
 }  # fmt: skip
 
 
