@@ -91,7 +91,8 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     if g.ndim == 2 and shape in ((1, g.shape[1]), (g.shape[1],)):  # a bias of a batch
         if type(g) is np.ndarray and len(g) > 64:
             return np.ones(len(g), g.dtype).dot(g).reshape(shape)  # NumPy's sum takes 5 times as long
-        return np.add.reduce(g, axis=0, keepdims=len(shape) == 2)
+        column_sums: Any = np.add.reduce(g, axis=0)
+        return column_sums.reshape(shape)
     extra = g.ndim - len(shape)
     axes = (*range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1))
     if axes:
