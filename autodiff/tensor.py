@@ -46,6 +46,7 @@ from autodiff.sweeps import Patch, pulled
 from autodiff.value import REAL, Label, Value, checked_name
 
 _numbers = itertools.count(1)
+_new = object.__new__
 
 # The C library gives the free top of its heap back to the system, and a training step that drops its graph pays for
 # fresh pages in the next one: a third of its time for small networks. glibc lets twice as much lie as the largest
@@ -190,7 +191,10 @@ class Tensor:
                 together = together or op.pull_all(upstream, y, given, self.parameters)  # type: ignore[attr-defined]
                 contribution = together[position]
             else:
-                contribution = op.pull(position, upstream, y, given, self.parameters)
+                if type(op.pulls) is list:
+                    contribution = op.pulls[position](upstream, y, *given, **self.parameters)
+                else:
+                    contribution = op.pull(position, upstream, y, given, self.parameters)
                 if contribution is None:  # a rule's word that nothing depends on this operand
                     continue
             found.append(
@@ -560,7 +564,7 @@ def recorded(
     parameters: Mapping[str, Any],
 ) -> Tensor:
     """The node that an operation made."""
-    made = Tensor.__new__(Tensor)
+    made = _new(Tensor)
     made.data = data if type(data) is np.ndarray else np.asarray(data)
     made._grad = None
     made.op = op

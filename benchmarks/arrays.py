@@ -117,12 +117,12 @@ def autograd(X: Any, y: Any, parameters: Arrays) -> Step:
 
 
 def mygrad(X: Any, y: Any, parameters: Arrays) -> Step:
-    """MyGrad's tensors; they are made anew in every step, for its memory guard locks arrays that are in a graph."""
+    """MyGrad's tensors, made anew in every step, as its users do: backward leaves the gradient in them."""
     library = import_module("mygrad")
     loss = loss_in(library)
 
     def step() -> tuple[float, Arrays]:
-        tensors = [library.tensor(array, copy=False) for array in parameters]
+        tensors = [library.tensor(array) for array in parameters]
         output = loss(tensors, X, y)
         output.backward()
         return output.item(), [tensor.grad for tensor in tensors]
