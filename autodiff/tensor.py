@@ -499,7 +499,7 @@ class Tensor:
         if method == "__call__" and not options:
             if row is not None:
                 return elementwise(row, *inputs)
-            if ufunc is np.matmul:
+            if ufunc is np.matmul and all(type(x) is Tensor or type(x) is np.ndarray for x in inputs):
                 return matmul(*inputs)
         return ufunc_on_tensors(ufunc, method, inputs, options)
 
