@@ -28,6 +28,11 @@ FLOORS = [
     {"nn.initializers"},
     {"nn.by_hand", "nn.activations"},
     {"nn.losses", "nn.layers", "nn.optim"},
+    {"nn.audit.report", "nn.audit.claims"},
+    {"nn.audit.rules"},
+    {"nn.audit.hypotheses"},
+    {"nn.audit.diagnosis"},
+    {"nn.audit"},
     {"nn"},
 ]
 FLOOR = {module: height for height, modules in enumerate(FLOORS) for module in modules}

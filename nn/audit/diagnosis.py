@@ -1,0 +1,460 @@
+"""The diagnosis: which steps of a claimed backward pass are wrong, given what was claimed before them.
+
+The walk goes from the loss to the first layer. A step is judged on the upstream that was claimed, so that a mistake
+is found where it is made and what follows from it only inherits. What is not claimed is worked out by the right rule;
+where the parameters' gradients contradict that, by the mistakes that could stand there. Of all readings, among them
+the legal places of the 1/n, the one with the fewest causes is the diagnosis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from nn.audit.claims import Case, case
+from nn.audit.hypotheses import BIASES, CHILDREN, DZ, FORWARD, LOSS, WEIGHTS, Hypothesis, Step, factors
+from nn.audit.report import Cause, Report, merged
+from nn.audit.rules import Known, Rules, exactly
+from nn.by_hand import REDUCTIONS
+
+PLACES = ("dL/dyhat", "dz of the last layer", "dW and db")  # where 1/n may legally enter
+WIDTH = 40  # readings that are followed at a time
+PLAIN, ODD = 1.0, 3.0  # what a cause costs: one that is named, one that is not
+
+EXPECTED = {
+    "z": "z{k} = a{before} W{k} + b{k}",
+    "a": "a{k} = f(z{k})",
+    "da": "da{k} = dz{next} W{next}^T",
+    "dz": "dz{k} = da{k} * f'(z{k})",
+    "dW": "dW{k} = a{before}^T dz{k}",
+    "db": "db{k} = sum of dz{k} over the samples",
+}
+
+
+def audit_claims(
+    *,
+    sizes: Sequence[int],
+    activations: Sequence[str] | str,
+    loss: str,
+    reduction: str | None = "mean",
+    layout: str = "row",
+    W: Sequence[Any],
+    b: Sequence[Any],
+    X: Any,
+    y: Any,
+    claims: Mapping[str, Any],
+    previous: Any = None,
+    learning_rate: float | None = None,
+    loss_value: float | None = None,
+    direction: str = "ascent",
+) -> Report:
+    """The Report on a backward pass worked out by hand: which of the claims go wrong first, and how.
+
+    sizes: units of the layers 0..L. activations: L names of nn.by_hand.ACTIVATIONS, or one for all. loss, reduction,
+    layout: as in nn.by_hand.MLP; reduction=None accepts any. W, b: arrays of the layers 1..L (a leading None is
+    skipped). X, y: the batch. claims: {"dz3": array, "dW1": array, ...}, any subset of z a da dz dW db. previous:
+    (X, y) of the batch before; learning_rate: with it, weights that were updated too early are recognised.
+    loss_value: the claimed loss. direction="descent": the claims are minus the gradient.
+
+    Raises ValueError or TypeError, naming the argument, where a description does not fit; a claim of a wrong shape is a
+    finding, not an error.
+
+    >>> X, y = np.array([[1.0, 2.0], [0.5, -1.0], [2.0, 0.0]]), np.array([[1.0], [0.0], [1.0]])
+    >>> W, b = [np.array([[0.5], [-0.25]])], [np.array([[0.1]])]
+    >>> dz = (X @ W[0] + b[0] - y) / 3
+    >>> net = dict(sizes=[2, 1], activations="identity", loss="half_sse", W=W, b=b, X=X, y=y)
+    >>> audit_claims(**net, claims={"dW1": X.T @ dz, "db1": dz.sum(axis=0)}).verdict
+    'right'
+    >>> print(audit_claims(**net, claims={"dW1": X.T @ dz, "db1": dz.mean(axis=0)}).text("what"))
+    wrong: 1 cause
+    db1: it carries a factor 1/n
+      worst at [0, 0]: claimed -0.0222222, right -0.0666667
+    right, given what came before: dW1
+    """
+    given = case(
+        sizes=sizes, activations=activations, loss=loss, reduction=reduction, layout=layout, W=W, b=b, X=X, y=y,
+        claims=claims, previous=previous, learning_rate=learning_rate, loss_value=loss_value, direction=direction,
+    )  # fmt: skip
+    return diagnosed(given)
+
+
+@dataclass
+class Reading:
+    """One way to read the claims: the causes found so far, and the gradients that the next layer is given."""
+
+    causes: list[tuple[float, Cause]] = field(default_factory=list)
+    right: list[str] = field(default_factory=list)
+    dz: Known | None = None
+    da: Known | None = None
+
+    def cost(self) -> float:
+        """What the causes cost, one rule in several layers once; of two readings, that with fewer places first."""
+        return float(sum({_family(cause): cost for cost, cause in self.causes}.values())) + 0.01 * len(self.causes)
+
+    def with_(self, cost: float, cause: Cause | None, name: str) -> Reading:
+        """This reading with one more step."""
+        if cause is None:
+            return replace(self, right=[*self.right, name])
+        return replace(self, causes=[*self.causes, (cost, cause)])
+
+
+def _family(cause: Cause) -> tuple[Any, ...]:
+    return cause.quantity.rstrip("0123456789"), cause.kind, cause.factor if cause.kind == "factor" else cause.message
+
+
+class Diagnosis:
+    """The walk over one Case with one reduction and one place of the 1/n."""
+
+    def __init__(self, given: Case, reduction: str, place: str) -> None:
+        self.case, self.place = given, place
+        self.rules = Rules(given, reduction)
+        self.whole = self.rules.count
+        if place != PLACES[0]:
+            self.rules.count = 1.0
+        self.forward_causes: list[tuple[float, Cause]] = []
+        self.right: list[str] = []
+        self._forward()
+
+    def claim(self, kind: str, k: int) -> Any:
+        """The claim, or None."""
+        return self.case.claims.get((kind, k))
+
+    # --- forward ---
+
+    def _forward(self) -> None:
+        a: list[Known] = [Known(self.case.X, np.zeros(self.case.X.shape))]
+        z: list[Any] = [None]
+        for k in range(1, self.case.L + 1):
+            for kind, into in (("z", z), ("a", a)):
+                right = self.rules.z(k, a[k - 1]) if kind == "z" else self.rules.a(k, z[k])
+                claim = self.claim(kind, k)
+                if claim is None:
+                    into.append(right)
+                    continue
+                values = [None if x is None else x.value for x in z], [x.value for x in a]
+                step = Step(self.case, self.rules, kind, k, right, *values)
+                self._note(step, claim, self.forward_causes, self.right)
+                into.append(exactly(claim, self.case.eps))
+        self.z, self.a = z, a
+
+    def _note(self, step: Step, claim: Any, causes: list[tuple[float, Cause]], right: list[str]) -> None:
+        if step.right.agrees(claim):
+            right.append(f"{step.kind}{step.k}")
+        else:
+            causes.append(explained(step, claim, [(h, None) for h in FORWARD if h.at == step.kind]))
+
+    # --- backward ---
+
+    def readings(self) -> list[Reading]:
+        """The readings of the whole backward pass, the cheapest first."""
+        readings = [Reading(list(self.forward_causes), list(self.right))]
+        for k in range(self.case.L, 0, -1):
+            found = [after for reading in readings for after in self._layer(reading, k)]
+            found.sort(key=Reading.cost)
+            readings = found[:WIDTH]
+        if self.claim("da", 0) is not None:
+            readings = [self._da(reading, 0)[0] for reading in readings]
+        return sorted(readings, key=Reading.cost)
+
+    def _step(
+        self, kind: str, k: int, right: Known, reading: Reading, da: Known | None = None, dz: Known | None = None
+    ) -> Step:
+        others = tuple(x for (name, j), x in self.case.claims.items() if name == "dz" and j != k)
+        return Step(
+            self.case, self.rules, kind, k, right, [None if x is None else x.value for x in self.z],
+            [x.value for x in self.a], None if da is None else da.value, None if dz is None else dz.value,
+            None if reading.dz is None else reading.dz.value, None if reading.da is None else reading.da.value, others,
+        )  # fmt: skip
+
+    def _da(self, reading: Reading, k: int) -> tuple[Reading, Known, list[Hypothesis]]:
+        """The reading after da_k, da_k as it is used from here on, and the mistakes that may hide in it unclaimed."""
+        hidden = LOSS if k == self.case.L else CHILDREN
+        right = self.rules.dyhat(self.a[k]) if k == self.case.L else self.rules.da(k + 1, _known(reading.dz))
+        claim = self.claim("da", k)
+        if claim is None:
+            return reading, right, hidden
+        if right.agrees(claim):
+            return reading.with_(0.0, None, f"da{k}"), exactly(claim, 0.0), []
+        step = self._step("da", k, right, reading)
+        cost, cause = explained(step, claim, [(h, None) for h in hidden])
+        return reading.with_(cost, cause, f"da{k}"), exactly(claim, 0.0), []
+
+    def _right_dz(self, k: int, da: Known, claimed: bool) -> Known:
+        if k == self.case.L and not claimed:
+            right = self.rules.dz_of_loss(self.z[k], self.a[k], da)
+        else:
+            right = self.rules.dz(k, self.z[k], da)
+        return right.scaled(1.0 / self.whole) if k == self.case.L and self.place == PLACES[1] else right
+
+    def _layer(self, reading: Reading, k: int) -> Iterator[Reading]:
+        reading, da, hidden = self._da(reading, k)
+        right = self._right_dz(k, da, self.claim("da", k) is not None)
+        step = self._step("dz", k, right, reading, da=da)
+        claim = self.claim("dz", k)
+        if claim is not None:
+            if right.agrees(claim):
+                after = reading.with_(0.0, None, f"dz{k}")
+            else:
+                after = reading.with_(*explained(step, claim, list(self._candidates(step, k, da, hidden))), f"dz{k}")
+            yield self._parameters(after, k, da, exactly(claim, 0.0))
+            return
+        plain = self._parameters(reading, k, da, right)
+        yield plain
+        if len(plain.causes) == len(reading.causes):
+            return
+        before = self._fits(k, right)
+        for hypothesis, candidate in [*self._scaled(step, k), *self._candidates(step, k, da, hidden)]:
+            value = hypothesis.make(step) if candidate is None else candidate
+            if value is None or value.shape != right.value.shape or not np.isfinite(value).all():
+                continue
+            loose = Known(value, 8 * right.bound + _loose(self.case) * np.abs(value))
+            if self._fits(k, loose) > before:
+                after = self._parameters(reading, k, da, loose)
+                worst = np.unravel_index(int(np.argmax(np.abs(value - right.value))), value.shape)
+                cause = _cause(step, hypothesis, value, tuple(int(i) for i in worst))
+                yield replace(after, causes=[*after.causes, (PLAIN, cause)])
+
+    def _fits(self, k: int, dz: Known) -> int:
+        """How many of the claimed dW_k and db_k are right given this dz_k."""
+        scale = 1.0 / self.whole if self.place == PLACES[2] else 1.0
+        db, dW = self.claim("db", k), self.claim("dW", k)
+        fits = db is not None and self.rules.db(dz).scaled(scale).agrees(db)
+        return int(fits) + int(dW is not None and self.rules.dW(self.a[k - 1], dz).scaled(scale).agrees(dW))
+
+    def _candidates(
+        self, step: Step, k: int, da: Known, hidden: Sequence[Hypothesis]
+    ) -> Iterator[tuple[Hypothesis, Any]]:
+        """The mistakes that may stand at dz_k: its own, and those of a da_k that nobody claimed, passed on by f'."""
+        for hypothesis in DZ:
+            yield hypothesis, None
+        for hypothesis in hidden:
+            value = _made(hypothesis, replace(step, kind="da", right=da))
+            if value is None or value.shape != da.value.shape:
+                continue
+            with np.errstate(all="ignore"):
+                passed = self._right_dz(k, Known(value, np.zeros(value.shape)), claimed=True).value
+            yield hypothesis, passed
+
+    def _scaled(self, step: Step, k: int) -> Iterator[tuple[Hypothesis, Any]]:
+        """dz_k with a factor that the parameters' gradients suggest."""
+        for name, number in factors(self.case, step.kind):
+            if number != 1.0:
+                words = f"it carries a factor {name}"
+                yield Hypothesis("dz", "factor", words, lambda s: None, factor=name), number * step.right.value
+        yield Hypothesis("dz", "zero", "it is zero throughout", lambda s: None), 0.0 * step.right.value
+
+    def _parameters(self, reading: Reading, k: int, da: Known, dz: Known) -> Reading:
+        """The reading after dW_k and db_k, given dz_k."""
+        scale = 1.0 / self.whole if self.place == PLACES[2] else 1.0
+        for kind, right, known in (
+            ("dW", self.rules.dW(self.a[k - 1], dz).scaled(scale), WEIGHTS),
+            ("db", self.rules.db(dz).scaled(scale), BIASES),
+        ):
+            claim = self.claim(kind, k)
+            if claim is None:
+                continue
+            if right.agrees(claim):
+                reading = reading.with_(0.0, None, f"{kind}{k}")
+                continue
+            step = self._step(kind, k, right, reading, da=da.scaled(scale), dz=dz.scaled(scale))
+            reading = reading.with_(*explained(step, claim, [(h, None) for h in known]), f"{kind}{k}")
+        return replace(reading, dz=dz, da=da)
+
+
+def _known(x: Known | None) -> Known:
+    assert x is not None  # the walk has passed a layer above
+    return x
+
+
+def _loose(given: Case) -> float:
+    return max(1e-9, 500 * given.eps)
+
+
+def _made(hypothesis: Hypothesis, step: Step) -> Any:
+    """What a mistake makes of a step, or None."""
+    with np.errstate(all="ignore"):
+        try:
+            return hypothesis.make(step)
+        except (ValueError, IndexError):  # shapes that do not fit
+            return None
+
+
+# --- one wrong step -----------------------------------------------------------------------------------------------
+
+
+def explained(step: Step, claim: Any, known: Sequence[tuple[Hypothesis, Any]]) -> tuple[float, Cause]:
+    """(cost, Cause) of a claim that is not what the right rule gives."""
+    right, worst = step.right, step.right.worst(claim)
+    loose = _loose(step.case)
+
+    def alike(value: Any, scale: float = 1.0) -> bool:
+        if value is None or value.shape != claim.shape or not np.isfinite(value).all():
+            return False
+        slack = loose * np.abs(value) + 64 * max(1.0, abs(scale)) * right.bound
+        apart = np.abs(value - right.value) > loose * np.abs(right.value) + 8 * right.bound
+        return bool((np.abs(claim - value) <= slack).all() and apart.any())
+
+    def named(kind: str, words: str, factor: str | None = None, found: str = "") -> tuple[float, Cause]:
+        return PLAIN, _cause(step, Hypothesis(step.kind, kind, words, lambda s: None, found, factor), claim, worst)
+
+    if not np.isfinite(claim).all():
+        return named("non-finite", "it is nan or infinite where the right value is finite")
+    if not claim.any():
+        return named("zero", "it is zero throughout")
+    for name, number in factors(step.case, step.kind):
+        if number != 1.0 and alike(number * right.value, number):
+            return named("factor", f"it carries a factor {name}", name, "{claimed} = " + name + " times the right one")
+    matches: list[Hypothesis] = []
+    for hypothesis, value in known:
+        if alike(_made(hypothesis, step) if value is None else value):
+            matches.append(hypothesis)
+    if matches:
+        first, *others = matches
+        different = [h.words for h in others if h.kind != first.kind]
+        words = first.words + (f" (or: {different[0]}; other widths or a larger batch would tell)" if different else "")
+        return PLAIN, _cause(step, replace(first, words=words), claim, worst)
+    for j, other in enumerate(step.others):
+        if alike(other):
+            return named("operand", f"it is the dz of another layer ({j + 1} of those claimed)")
+    if step.kind == "dW":
+        rest, W = claim - right.value, step.case.W[step.k]
+        coefficient = float((rest * W).sum() / (W * W).sum()) if W.any() else 0.0
+        if coefficient and alike(right.value + coefficient * W):
+            return named(
+                "extra-term", f"it has an extra term {coefficient:.6g} W{step.k}: weight decay", f"{coefficient:.6g}"
+            )
+    top = float(np.abs(claim).max())
+    if (np.abs(right.value) > top).any() and alike(np.clip(right.value, -top, top)):
+        return named("clipped", f"its elements are clipped at {top:.6g}", f"{top:.6g}")
+    big = np.abs(right.value) > 1e3 * right.bound
+    if big.sum() > 1:
+        ratio = float(np.median(claim[big] / right.value[big]))
+        if alike(ratio * right.value, ratio):
+            norm = float(np.linalg.norm(claim))
+            if 0 < ratio < 1 and abs(norm - float(f"{norm:.2g}")) < 1e-6 * norm:
+                return named("clipped", f"its norm is clipped at {norm:.6g}", f"{norm:.6g}")
+            return named("factor", f"it carries a factor {ratio:.6g}", f"{ratio:.6g}")
+    unknown = Hypothesis(step.kind, "unexplained", "it is wrong, in a way not known here", lambda s: None)
+    return ODD, _cause(step, unknown, claim, worst)
+
+
+def _cause(step: Step, hypothesis: Hypothesis, claim: Any, worst: tuple[int, ...]) -> Cause:
+    k, quantity = step.k, f"{step.kind}{step.k}"
+    words = {"k": k, "before": k - 1, "next": k + 1, "claimed": quantity}
+    expected = EXPECTED[step.kind]
+    if step.kind == "da" and k == step.case.L:
+        expected = "da{k} = dL/dyhat"
+    return Cause(
+        quantity, k, (k,), hypothesis.kind, hypothesis.words.format(**words), hypothesis.factor,
+        hypothesis.found.format(**words) or None, expected.format(**words), None, worst, float(claim[worst]),
+        float(step.right.value[worst]),
+    )  # fmt: skip
+
+
+# --- the whole ----------------------------------------------------------------------------------------------------
+
+
+def diagnosed(given: Case) -> Report:
+    """The Report on a Case: the cheapest reading over all legal conventions."""
+    best: tuple[float, int, list[Reading], str, str] | None = None
+    reductions = [given.reduction] if given.reduction else list(REDUCTIONS)
+    for reduction in reductions:
+        whole = REDUCTIONS[reduction](given.n, given.m)
+        for order, place in enumerate(PLACES if whole != 1 else PLACES[:1]):
+            with np.errstate(all="ignore"):
+                readings = Diagnosis(given, reduction, place).readings()
+            found = (readings[0].cost(), order, readings, reduction, place)
+            if best is None or found[:2] < best[:2]:
+                best = found
+        if best is not None and best[0] == 0.0:
+            break
+    assert best is not None
+    cost, _, readings, reduction, place = best
+    reading = readings[0]
+    shapes = [
+        Cause(
+            name,
+            k,
+            (k,),
+            "shape",
+            f"{message}",
+            None,
+            None,
+            EXPECTED[kind].format(k=k, before=k - 1, next=k + 1, claimed=name),
+        )
+        for name, (kind, k, message, _) in given.wrong_shapes.items()
+    ]
+    causes = _in_order(merged([*shapes, *(cause for _, cause in reading.causes)]))
+    notes: list[str] = []
+    for other in readings[1:]:
+        if other.cost() < cost + 0.005 and {_family(c) for _, c in other.causes} != {
+            _family(c) for _, c in reading.causes
+        }:
+            words = "; ".join(f"{c.quantity}: {c.message}" for c in _in_order(merged([c for _, c in other.causes])))
+            notes.append(f"the claims fit as well: {words}; claims of dz and da would tell")
+            break
+    truth = _truth(given, reduction)
+    wrong = [
+        name for name, right in truth.items() if name in _claimed(given) and not right.agrees(_claimed(given)[name])
+    ]
+    parameters = [name for name in _claimed(given) if name[:2] in ("dW", "db")]
+    named = {f"{cause.quantity}" for cause in causes} | {f"{c.quantity}{k}" for c in causes for k in c.layers}
+    harmless = bool(parameters) and not shapes and not [name for name in wrong if name in parameters]
+    if causes and harmless:
+        notes += [f"harmless, for dW and db are right: {cause.quantity}: {cause.message}" for cause in causes]
+        causes = ()
+    if place != PLACES[0] and not harmless:
+        notes.append(f"convention: 1/n enters at {place}")
+    notes += _kinks(given)
+    ok: bool | None = not causes
+    if not given.claims and not shapes:
+        ok, notes = None, [*notes, "nothing was claimed"]
+    inherited = tuple(name for name in wrong if name not in named) if causes else ()
+    context = {"reduction": reduction, "place_of_1/n": place, "layout": given.layout, "samples": given.n}
+    return Report(ok, causes, inherited, tuple(reading.right), tuple(notes), context)
+
+
+def _in_order(causes: Sequence[Cause]) -> tuple[Cause, ...]:
+    """The causes in the order in which the passes run: forward, then backward from the last layer."""
+    ranks = ("z", "a", "da", "dz", "dW", "db")
+
+    def place(cause: Cause) -> tuple[int, int, int]:
+        rank = ranks.index(cause.quantity.rstrip("0123456789"))
+        return (0, min(cause.layers), rank) if rank < 2 else (1, -max(cause.layers), rank)
+
+    return tuple(sorted(causes, key=place))
+
+
+def _claimed(given: Case) -> dict[str, Any]:
+    return {f"{kind}{k}": claim for (kind, k), claim in given.claims.items()}
+
+
+def _truth(given: Case, reduction: str) -> dict[str, Known]:
+    """{name: right value} of every quantity, with nothing taken from the claims."""
+    bare = replace(given, claims={})
+    with np.errstate(all="ignore"):
+        walk = Diagnosis(bare, reduction, PLACES[0])
+        found: dict[str, Known] = {}
+        dz: Known | None = None
+        for k in range(given.L, 0, -1):
+            da = walk.rules.dyhat(walk.a[k]) if k == given.L else walk.rules.da(k + 1, _known(dz))
+            dz = walk._right_dz(k, da, claimed=False)
+            found |= {f"z{k}": walk.z[k], f"a{k}": walk.a[k], f"da{k}": da, f"dz{k}": dz}
+            found |= {f"dW{k}": walk.rules.dW(walk.a[k - 1], dz), f"db{k}": walk.rules.db(dz)}
+    return found
+
+
+def _kinks(given: Case) -> list[str]:
+    """Notes on units of relu that stand at their kink."""
+    with np.errstate(all="ignore"):
+        walk = Diagnosis(replace(given, claims={}), given.reduction or "sum", PLACES[0])
+    notes = []
+    for k in range(1, given.L + 1):
+        if given.activations[k - 1] in ("relu", "leaky_relu"):
+            at = int((np.abs(walk.z[k].value) <= 8 * walk.z[k].bound).sum())
+            if at:
+                notes.append(f"kink: {at} unit(s) of layer {k} stand at z = 0, where either slope is accepted")
+    return notes

@@ -1,0 +1,148 @@
+"""What the doctor says: a Report of Causes, the mistakes behind wrong gradients, each named once where it is made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+HINTS = ("where", "what", "fix")  # how much a printed report gives away, in this order
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One mistake.
+
+    quantity: the quantity that first goes wrong, "dz3", or "db" where one wrong rule stands in several layers; layer
+    is its number, None then; layers lists all. kind: "factor", "operand", ...; factor: "2", "-1", "1/n", ... where it
+    has one. found, expected: the formulas, as claimed and as right. message: the mistake in words; fix: what to do.
+    index, claimed, right: the worst element, and what stands and should stand there.
+    """
+
+    quantity: str
+    layer: int | None
+    layers: tuple[int, ...]
+    kind: str
+    message: str
+    factor: str | None = None
+    found: str | None = None
+    expected: str | None = None
+    fix: str | None = None
+    index: tuple[int, ...] | None = None
+    claimed: float | None = None
+    right: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain data."""
+        return {
+            "quantity": self.quantity,
+            "layer": self.layer,
+            "layers": list(self.layers),
+            "kind": self.kind,
+            "factor": self.factor,
+            "found": self.found,
+            "expected": self.expected,
+            "message": self.message,
+            "fix": self.fix,
+            "index": None if self.index is None else list(self.index),
+            "claimed": self.claimed,
+            "right": self.right,
+        }
+
+    def text(self, hint: str = "fix") -> str:
+        """The cause in words, as much of it as the hint level allows."""
+        where = self.quantity if self.layer is not None or len(self.layers) < 2 else (
+            f"{self.quantity} in layers {', '.join(map(str, self.layers))}"
+        )  # fmt: skip
+        if hint == "where":
+            return f"{where}: the first step that is wrong given what came before it"
+        lines = [f"{where}: {self.message}"]
+        if self.index is not None and self.claimed is not None and self.right is not None:
+            at = ", ".join(map(str, self.index))
+            lines.append(f"  worst at [{at}]: claimed {self.claimed:.6g}, right {self.right:.6g}")
+        if hint == "fix":
+            if self.found:
+                lines.append(f"  claimed: {self.found}")
+            if self.expected:
+                lines.append(f"  right:   {self.expected}")
+            if self.fix:
+                lines.append(f"  {self.fix}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The verdict on the parameters' gradients, the causes in the order of the backward pass, and what follows.
+
+    ok: True, False, or None where the data do not tell. causes: each mistake once. inherited: claims that differ from
+    the true gradient only because of a cause before them. right: claims whose own step is right. notes: what is odd
+    and harmless, or cannot be told.
+    """
+
+    ok: bool | None
+    causes: tuple[Cause, ...] = ()
+    inherited: tuple[str, ...] = ()
+    right: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    context: dict[str, Any] = field(default_factory=dict)  # network, convention, ...: for machines
+
+    @property
+    def verdict(self) -> str:
+        """right, wrong or undecidable."""
+        return {True: "right", False: "wrong", None: "undecidable"}[self.ok]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data, ready for JSON."""
+        return {
+            "ok": self.ok,
+            "verdict": self.verdict,
+            "causes": [cause.to_dict() for cause in self.causes],
+            "inherited": list(self.inherited),
+            "right": list(self.right),
+            "notes": list(self.notes),
+            "context": self.context,
+        }
+
+    def text(self, hint: str = "fix") -> str:
+        """The report in words; hint: "where", "what" or "fix", the last giving all away. ValueError for another."""
+        if hint not in HINTS:
+            raise ValueError(f"hint is one of {', '.join(HINTS)}, got {hint!r}")
+        count = len(self.causes)
+        lines = [f"{self.verdict}: {count} cause{'s' if count != 1 else ''}" if count else self.verdict]
+        lines += [cause.text(hint) for cause in self.causes]
+        if self.inherited:
+            lines.append(f"inherits: {', '.join(sorted(self.inherited, key=_order))}")
+        if self.right and self.causes:
+            lines.append(f"right, given what came before: {', '.join(sorted(self.right, key=_order))}")
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_markdown_(self) -> str:
+        return "```\n" + self.text() + "\n```"
+
+
+def _order(name: str) -> tuple[int, str]:
+    """By layer from the last, then by name."""
+    number = re.search(r"\d+$", name)
+    return (-int(number.group()) if number else 0, name)
+
+
+def merged(causes: Sequence[Cause]) -> tuple[Cause, ...]:
+    """The causes with one wrong rule in several layers as one cause."""
+    families: dict[tuple[Any, ...], list[Cause]] = {}
+    for cause in causes:
+        family = cause.quantity.rstrip("0123456789")
+        families.setdefault((family, cause.kind, cause.factor), []).append(cause)
+    found = []
+    for (family, _, _), members in families.items():
+        first = members[0]
+        if len(members) == 1:
+            found.append(first)
+            continue
+        layers = tuple(sorted(layer for cause in members for layer in cause.layers))
+        found.append(replace(first, quantity=family, layer=None, layers=layers))
+    return tuple(found)
