@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nn.audit.claims import Case, case
-from nn.audit.hypotheses import BIASES, CHILDREN, DZ, FORWARD, LOSS, WEIGHTS, Hypothesis, Step, factors
+from nn.audit.hypotheses import BIASES, CHILDREN, COMBINED, DZ, FORWARD, LOSS, WEIGHTS, Hypothesis, Step, factors
 from nn.audit.report import Cause, Report, merged
 from nn.audit.rules import Known, Rules, exactly
 from nn.by_hand import REDUCTIONS
@@ -92,7 +92,9 @@ class Reading:
 
     def cost(self) -> float:
         """What the causes cost, one rule in several layers once; of two readings, that with fewer places first."""
-        return float(sum({_family(cause): cost for cost, cause in self.causes}.values())) + 0.01 * len(self.causes)
+        families = {cause.family: cost for cost, cause in self.causes}
+        both = sum(("db", *family[1:]) in families for family in families if family[:2] == ("dW", "factor"))
+        return float(sum(families.values())) - 0.5 * both + 0.01 * len(self.causes)
 
     def with_(self, cost: float, cause: Cause | None, name: str) -> Reading:
         """This reading with one more step."""
@@ -101,15 +103,12 @@ class Reading:
         return replace(self, causes=[*self.causes, (cost, cause)])
 
 
-def _family(cause: Cause) -> tuple[Any, ...]:
-    return cause.quantity.rstrip("0123456789"), cause.kind, cause.factor if cause.kind == "factor" else cause.message
-
-
 class Diagnosis:
     """The walk over one Case with one reduction and one place of the 1/n."""
 
-    def __init__(self, given: Case, reduction: str, place: str) -> None:
-        self.case, self.place = given, place
+    def __init__(self, given: Case, reduction: str, place: str, hidden: tuple[int, Hypothesis] | None = None) -> None:
+        # hidden: a mistake of the forward pass that is supposed in a layer, or in every layer for 0
+        self.case, self.place, self.hidden = given, place, hidden
         self.rules = Rules(given, reduction)
         self.whole = self.rules.count
         if place != PLACES[0]:
@@ -131,14 +130,31 @@ class Diagnosis:
             for kind, into in (("z", z), ("a", a)):
                 right = self.rules.z(k, a[k - 1]) if kind == "z" else self.rules.a(k, z[k])
                 claim = self.claim(kind, k)
-                if claim is None:
-                    into.append(right)
-                    continue
                 values = [None if x is None else x.value for x in z], [x.value for x in a]
                 step = Step(self.case, self.rules, kind, k, right, *values)
+                if claim is None:
+                    if self.hidden is not None and self.hidden[0] in (0, k) and self.hidden[1].at == kind:
+                        right = self._supposed(step, self.hidden[1])
+                    into.append(right)
+                    continue
                 self._note(step, claim, self.forward_causes, self.right)
                 into.append(exactly(claim, self.case.eps))
         self.z, self.a = z, a
+
+    def _supposed(self, step: Step, hypothesis: Hypothesis) -> Known:
+        """What a mistake of the forward pass, supposed where nothing is claimed, makes of the step."""
+        value = _made(hypothesis, step)
+        fits = value is not None and value.shape == step.right.value.shape and bool(np.isfinite(value).all())
+        if not fits or np.allclose(value, step.right.value, rtol=1e-6, atol=0.0):
+            if self.hidden is not None and self.hidden[0] == 0:
+                return step.right
+            raise ValueError("that mistake makes no difference here")
+        self.forward_causes.append((PLAIN, _cause(step, hypothesis, value, step.right.worst(value))))
+        return Known(value, 4 * step.right.bound + 8 * self.case.eps * np.abs(value))
+
+    def fits(self) -> bool:
+        """Whether the last layer is right as it stands."""
+        return not next(self._layer(Reading(), self.case.L)).causes
 
     def _note(self, step: Step, claim: Any, causes: list[tuple[float, Cause]], right: list[str]) -> None:
         if step.right.agrees(claim):
@@ -167,6 +183,7 @@ class Diagnosis:
             self.case, self.rules, kind, k, right, [None if x is None else x.value for x in self.z],
             [x.value for x in self.a], None if da is None else da.value, None if dz is None else dz.value,
             None if reading.dz is None else reading.dz.value, None if reading.da is None else reading.da.value, others,
+            self.claim(kind, k), 1.0 / self.whole if self.place == PLACES[2] else 1.0,
         )  # fmt: skip
 
     def _da(self, reading: Reading, k: int) -> tuple[Reading, Known, list[Hypothesis]]:
@@ -205,9 +222,16 @@ class Diagnosis:
         yield plain
         if len(plain.causes) == len(reading.causes):
             return
+        if any(x is not None and not np.isfinite(x).all() for x in (self.claim("dW", k), self.claim("db", k))):
+            lost = Known(np.full(right.value.shape, np.nan), right.bound)  # and so is all that follows from it
+            unknown = Hypothesis("dz", "non-finite", "it is nan or infinite", lambda s: None)
+            cause = _cause(step, unknown, lost.value, (0, 0))
+            after = self._parameters(reading, k, da, lost)
+            yield replace(after, causes=[*after.causes, (PLAIN, cause)])
+            return
         before = self._fits(k, right)
         for hypothesis, candidate in [*self._scaled(step, k), *self._candidates(step, k, da, hidden)]:
-            value = hypothesis.make(step) if candidate is None else candidate
+            value = _made(hypothesis, step) if candidate is None else candidate
             if value is None or value.shape != right.value.shape or not np.isfinite(value).all():
                 continue
             loose = Known(value, 8 * right.bound + _loose(self.case) * np.abs(value))
@@ -230,6 +254,12 @@ class Diagnosis:
         """The mistakes that may stand at dz_k: its own, and those of a da_k that nobody claimed, passed on by f'."""
         for hypothesis in DZ:
             yield hypothesis, None
+        if k == self.case.L:
+            scale = 1.0 / self.whole if self.place == PLACES[1] else 1.0
+            for hypothesis in COMBINED:
+                value = _made(hypothesis, step)
+                if value is not None:
+                    yield hypothesis, scale * value
         for hypothesis in hidden:
             value = _made(hypothesis, replace(step, kind="da", right=da))
             if value is None or value.shape != da.value.shape:
@@ -291,16 +321,19 @@ def explained(step: Step, claim: Any, known: Sequence[tuple[Hypothesis, Any]]) -
     loose = _loose(step.case)
 
     def alike(value: Any, scale: float = 1.0) -> bool:
-        if value is None or value.shape != claim.shape or not np.isfinite(value).all():
+        if value is None or value.shape != claim.shape:
             return False
+        judged = np.isfinite(right.value) & np.isfinite(right.bound)
         slack = loose * np.abs(value) + 64 * max(1.0, abs(scale)) * right.bound
         apart = np.abs(value - right.value) > loose * np.abs(right.value) + 8 * right.bound
-        return bool((np.abs(claim - value) <= slack).all() and apart.any())
+        return bool(((np.abs(claim - value) <= slack) | ~judged).all() and (apart & judged).any())
 
     def named(kind: str, words: str, factor: str | None = None, found: str = "") -> tuple[float, Cause]:
-        return PLAIN, _cause(step, Hypothesis(step.kind, kind, words, lambda s: None, found, factor), claim, worst)
+        return PLAIN, _cause(
+            step, Hypothesis(step.kind, kind, words, lambda s: None, found, factor, kind), claim, worst
+        )
 
-    if not np.isfinite(claim).all():
+    if (~np.isfinite(claim) & np.isfinite(right.value)).any():
         return named("non-finite", "it is nan or infinite where the right value is finite")
     if not claim.any():
         return named("zero", "it is zero throughout")
@@ -319,13 +352,12 @@ def explained(step: Step, claim: Any, known: Sequence[tuple[Hypothesis, Any]]) -
     for j, other in enumerate(step.others):
         if alike(other):
             return named("operand", f"it is the dz of another layer ({j + 1} of those claimed)")
-    if step.kind == "dW":
-        rest, W = claim - right.value, step.case.W[step.k]
-        coefficient = float((rest * W).sum() / (W * W).sum()) if W.any() else 0.0
-        if coefficient and alike(right.value + coefficient * W):
-            return named(
-                "extra-term", f"it has an extra term {coefficient:.6g} W{step.k}: weight decay", f"{coefficient:.6g}"
-            )
+    for what, term in _terms(step):
+        rest = claim - right.value
+        coefficient = float((rest * term).sum() / (term * term).sum()) if term.any() else 0.0
+        if coefficient and alike(right.value + coefficient * term):
+            number = f"{coefficient:.6g}"
+            return named("extra-term", f"it has an extra term {number} {what}", number)
     top = float(np.abs(claim).max())
     if (np.abs(right.value) > top).any() and alike(np.clip(right.value, -top, top)):
         return named("clipped", f"its elements are clipped at {top:.6g}", f"{top:.6g}")
@@ -341,6 +373,18 @@ def explained(step: Step, claim: Any, known: Sequence[tuple[Hypothesis, Any]]) -
     return ODD, _cause(step, unknown, claim, worst)
 
 
+def _terms(step: Step) -> Iterator[tuple[str, Any]]:
+    """(what it is called, the term) that may be added to dW_k or db_k."""
+    if step.kind == "dW":
+        W = step.case.W[step.k]
+        yield f"W{step.k}: weight decay", W
+        yield f"sign(W{step.k}): weight decay by the absolute value", np.sign(W)
+    if step.kind == "db":
+        yield f"b{step.k}: weight decay", step.case.b[step.k]
+        if step.right.value.size > 1:
+            yield "1: a constant", np.ones(step.right.value.shape)
+
+
 def _cause(step: Step, hypothesis: Hypothesis, claim: Any, worst: tuple[int, ...]) -> Cause:
     k, quantity = step.k, f"{step.kind}{step.k}"
     words = {"k": k, "before": k - 1, "next": k + 1, "claimed": quantity}
@@ -350,7 +394,7 @@ def _cause(step: Step, hypothesis: Hypothesis, claim: Any, worst: tuple[int, ...
     return Cause(
         quantity, k, (k,), hypothesis.kind, hypothesis.words.format(**words), hypothesis.factor,
         hypothesis.found.format(**words) or None, expected.format(**words), None, worst, float(claim[worst]),
-        float(step.right.value[worst]),
+        float(step.right.value[worst]), hypothesis.rule or hypothesis.words,
     )  # fmt: skip
 
 
@@ -373,6 +417,19 @@ def diagnosed(given: Case) -> Report:
             break
     assert best is not None
     cost, _, readings, reduction, place = best
+    if cost >= 2 * PLAIN or any(cause.kind == "unexplained" for _, cause in readings[0].causes):
+        for k, hypothesis in (
+            (k, h) for h in FORWARD for k in range(given.L + 1) if (h.at, k or 1) not in given.claims
+        ):
+            with np.errstate(all="ignore"):
+                try:
+                    walk = Diagnosis(given, reduction, place, (k, hypothesis))
+                except ValueError:
+                    continue
+                if walk.fits():
+                    others = walk.readings()
+                    if others[0].cost() < cost:
+                        cost, readings = others[0].cost(), others
     reading = readings[0]
     shapes = [
         Cause(
@@ -387,12 +444,10 @@ def diagnosed(given: Case) -> Report:
         )
         for name, (kind, k, message, _) in given.wrong_shapes.items()
     ]
-    causes = _in_order(merged([*shapes, *(cause for _, cause in reading.causes)]))
+    causes = _in_order(_uniform(given, merged([*shapes, *(cause for _, cause in reading.causes)])))
     notes: list[str] = []
     for other in readings[1:]:
-        if other.cost() < cost + 0.005 and {_family(c) for _, c in other.causes} != {
-            _family(c) for _, c in reading.causes
-        }:
+        if other.cost() < cost + 0.005 and {c.family for _, c in other.causes} != {c.family for _, c in reading.causes}:
             words = "; ".join(f"{c.quantity}: {c.message}" for c in _in_order(merged([c for _, c in other.causes])))
             notes.append(f"the claims fit as well: {words}; claims of dz and da would tell")
             break
@@ -415,6 +470,21 @@ def diagnosed(given: Case) -> Report:
     inherited = tuple(name for name in wrong if name not in named) if causes else ()
     context = {"reduction": reduction, "place_of_1/n": place, "layout": given.layout, "samples": given.n}
     return Report(ok, causes, inherited, tuple(reading.right), tuple(notes), context)
+
+
+def _uniform(given: Case, causes: Sequence[Cause]) -> list[Cause]:
+    """The causes, with one factor on dW and db of all layers as one cause."""
+    every = tuple(range(1, given.L + 1))
+    found = {
+        cause.quantity.rstrip("0123456789"): cause
+        for cause in causes
+        if cause.kind == "factor" and cause.layers == every
+    }
+    dW, db = found.get("dW"), found.get("db")
+    if dW is None or db is None or dW.factor != db.factor:
+        return list(causes)
+    both = replace(dW, message=f"dW and db of every layer carry a factor {dW.factor}")
+    return [both, *(cause for cause in causes if cause is not dW and cause is not db)]
 
 
 def _in_order(causes: Sequence[Cause]) -> tuple[Cause, ...]:

@@ -34,6 +34,8 @@ class Step:
     dz_next: Any = None  # dL/dz_{k+1}, the upstream of da_k
     da_next: Any = None  # dL/da_{k+1}
     others: tuple[Any, ...] = ()  # the dz of other layers that are claimed
+    claim: Any = None  # what is claimed here, where it is
+    scale: float = 1.0  # the 1/n that enters at dW and db, where it does
 
     @property
     def name(self) -> str:
@@ -51,6 +53,7 @@ class Hypothesis:
     make: Callable[[Step], Any]
     found: str = ""
     factor: str | None = None
+    rule: str = ""  # what it has in common with the same mistake in other layers, where the words do not tell
 
 
 def slope_of(name: str, z: Any) -> Any:
@@ -73,11 +76,54 @@ def _elementwise(step: Step) -> bool:
 
 
 def _times(step: Step, slope: Any) -> Any:
-    return None if not _elementwise(step) else step.da * slope(step)
+    found = slope(step) if _elementwise(step) else None
+    return None if found is None else step.da * found
 
 
 def _with_slope(slope: float) -> Callable[[Step], Any]:
     return lambda s: _times(s, lambda s: np.where(s.z[s.k] > 0, 1.0, slope)) if s.name == "leaky_relu" else None
+
+
+def _fitted_slope(s: Step) -> Any:
+    """With the slope below 0 that the claim has."""
+    if s.name not in ("relu", "leaky_relu") or s.claim is None or s.da is None:
+        return None
+    below = (s.z[s.k] < 0) & (s.da != 0)
+    if not below.any():
+        return None
+    return s.da * np.where(s.z[s.k] > 0, 1.0, float(np.median(s.claim[below] / s.da[below])))
+
+
+def _softmax(s: Step, form: Callable[[Any, Any], Any]) -> Any:
+    return form(s.a[s.k], s.da) if s.name == "softmax" and s.da is not None else None
+
+
+def previous_dz(s: Step) -> Any:
+    """dL/dz_k of the batch before, by the right rules."""
+    if s.case.previous is None:
+        return None
+    z, a = previous_pass(s)
+    L, scale = s.case.L, s.case.sign / s.rules.count
+    with np.errstate(all="ignore"):
+        if (s.case.activations[-1], s.case.loss) in (("sigmoid", "bce"), ("softmax", "ce")):
+            dz = (a[L] - s.case.previous[1]) * scale
+        else:
+            da = LOSSES[s.case.loss].derivative(s.case.previous[1], a[L]) * scale
+            dz = ACTIVATIONS[s.case.activations[-1]].pullback(z[L], da, 1)
+        for k in range(L - 1, s.k - 1, -1):
+            dz = ACTIVATIONS[s.case.activations[k - 1]].pullback(z[k], dz @ s.case.W[k + 1].T, 1)
+    return dz * s.scale
+
+
+def previous_pass(s: Step) -> tuple[list[Any], list[Any]]:
+    """(z, a) of the batch before."""
+    assert s.case.previous is not None
+    z: list[Any] = [None]
+    a = [s.case.previous[0]]
+    for k in range(1, s.case.L + 1):
+        z.append(a[-1] @ s.case.W[k] + s.case.b[k])
+        a.append(ACTIVATIONS[s.case.activations[k - 1]].value(z[-1], 1))
+    return z, a
 
 
 def _of_another(name: str) -> Callable[[Step], Any]:
@@ -125,6 +171,34 @@ DZ = [
     *(Hypothesis("dz", "activation-derivative", f"it is the derivative of {other}, written with the output",
                  _of_another_by_output(other), f"dz{{k}} = da{{k}} * {other}'(z{{k}}), written with a{{k}}")
       for other in BY_OUTPUT),
+    Hypothesis("dz", "activation-derivative", "the slope below 0 is another", _fitted_slope),
+    Hypothesis("dz", "activation-derivative", "z{k} stands in the place of the derivative",
+               lambda s: _times(s, lambda s: s.z[s.k]), "dz{k} = da{k} * z{k}"),
+    Hypothesis("dz", "activation-derivative", "the activation stands in the place of its derivative",
+               lambda s: _times(s, lambda s: s.a[s.k]), "dz{k} = da{k} * f(z{k})"),
+    Hypothesis("dz", "activation-derivative", "a sign is wrong: 1 + a instead of 1 - a",
+               lambda s: _times(s, lambda s: s.a[s.k] * (1 + s.a[s.k])) if s.name == "sigmoid" else None,
+               "dz{k} = da{k} * a{k} * (1 + a{k})"),
+    Hypothesis("dz", "activation-derivative", "a sign is wrong: 1 + a^2 instead of 1 - a^2",
+               lambda s: _times(s, lambda s: 1 + s.a[s.k] ** 2) if s.name == "tanh" else None,
+               "dz{k} = da{k} * (1 + a{k}^2)"),
+    Hypothesis("dz", "activation-derivative", "the derivative is taken at a{before}",
+               lambda s: _times(s, lambda s: _fitting(s, slope_of(s.name, s.a[s.k - 1]))), "dz{k} = da{k} * f'(a{before})"),
+    Hypothesis("dz", "activation-derivative", "the derivative is taken at z{before}",
+               lambda s: _times(s, lambda s: _fitting(s, slope_of(s.name, s.z[s.k - 1]))) if s.k > 1 else None,
+               "dz{k} = da{k} * f'(z{before})"),
+    Hypothesis("dz", "operand", "the derivative is taken at z{k} of the previous batch", lambda s: _times(
+        s, lambda s: _fitting(s, slope_of(s.name, previous_pass(s)[0][s.k]))) if s.case.previous is not None else None),
+    Hypothesis("dz", "transposed", "dz{k} is transposed",
+               lambda s: s.right.value.T if _square(s.right.value) else None),
+    Hypothesis("dz", "softmax-jacobian", "the sum over the units is added instead of subtracted",
+               lambda s: _softmax(s, lambda p, da: p * (da + (p * da).sum(axis=1, keepdims=True)))),
+    Hypothesis("dz", "softmax-jacobian", "the sum over the units is not weighted by the probabilities",
+               lambda s: _softmax(s, lambda p, da: p * (da - da.sum(axis=1, keepdims=True)))),
+    Hypothesis("dz", "softmax-jacobian", "the sum over the units is not multiplied by the own probability",
+               lambda s: _softmax(s, lambda p, da: p * da - (p * da).sum(axis=1, keepdims=True))),
+    Hypothesis("dz", "softmax-jacobian", "the sum runs over the samples instead of the units",
+               lambda s: _softmax(s, lambda p, da: p * (da - (p * da).sum(axis=0, keepdims=True)))),
     Hypothesis("dz", "softmax-jacobian", "the softmax is treated as if it worked element by element",
                lambda s: s.da * s.a[s.k] * (1 - s.a[s.k]) if s.name == "softmax" and s.da is not None else None,
                "dz{k} = da{k} * a{k} * (1 - a{k})"),
@@ -144,6 +218,17 @@ def _over(step: Step, derivative: Callable[[Any, Any], Any]) -> Any:
 
 def _bce(derivative: Callable[[Any, Any], Any]) -> Callable[[Step], Any]:
     return lambda s: _over(s, derivative) if s.case.loss == "bce" else None
+
+
+def _squared(step: Step, form: Callable[[Any, Any], Any]) -> Any:
+    """A form of dL/dyhat for a squared error, with its 2."""
+    if step.case.loss not in ("sse", "half_sse"):
+        return None
+    return _over(step, lambda y, p: (2.0 if step.case.loss == "sse" else 1.0) * form(y, p))
+
+
+def _has_previous(step: Step) -> bool:
+    return step.case.previous is not None and step.case.previous[1].shape == step.case.y.shape
 
 
 def _of_another_loss(name: str) -> Callable[[Step], Any]:
@@ -180,12 +265,54 @@ LOSS = [
                lambda s: _over(s, lambda y, p: LOSSES[s.case.loss].derivative(p, y)), "y and yhat swapped"),
     Hypothesis("da", "loss-derivative", "yhat - y is dL/dz of the combined form, not dL/dyhat",
                lambda s: _over(s, lambda y, p: p - y) if s.case.loss in ("bce", "ce") else None, "yhat - y"),
+    Hypothesis("da", "loss-derivative", "yhat is missing", lambda s: _squared(s, lambda y, p: -y), "-2 y"),
+    Hypothesis("da", "loss-derivative", "y is missing", lambda s: _squared(s, lambda y, p: p), "2 yhat"),
+    Hypothesis("da", "loss-derivative", "the sign of y is wrong", lambda s: _squared(s, lambda y, p: p + y), "2 (yhat + y)"),
+    Hypothesis("da", "loss-derivative", "it is that of the absolute error",
+               lambda s: _over(s, lambda y, p: np.sign(p - y)), "sign(yhat - y)"),
+    Hypothesis("da", "loss-derivative", "the error itself is squared", lambda s: _squared(s, lambda y, p: (p - y) ** 2)),
+    Hypothesis("da", "loss-derivative", "the division by yhat is missing",
+               lambda s: _over(s, lambda y, p: -y) if s.case.loss == "ce" else None, "-y"),
+    Hypothesis("da", "loss-derivative", "1 - y stands in the place of y",
+               lambda s: _over(s, lambda y, p: -(1 - y) / p) if s.case.loss == "ce" else None, "-(1 - y) / yhat"),
+    Hypothesis("da", "loss-derivative", "y is left out", lambda s: _over(s, lambda y, p: -1 / p)
+               if s.case.loss == "ce" else None, "-1 / yhat"),
+    Hypothesis("da", "loss-derivative", "the labels are shifted by one sample",
+               lambda s: _over(s, lambda y, p: LOSSES[s.case.loss].derivative(np.roll(y, 1, axis=0), p))),
+    Hypothesis("da", "loss-derivative", "the labels are shifted by one sample",
+               lambda s: _over(s, lambda y, p: LOSSES[s.case.loss].derivative(np.roll(y, -1, axis=0), p))),
+    Hypothesis("da", "operand", "y is that of the previous batch", lambda s: _over(
+        s, lambda y, p: LOSSES[s.case.loss].derivative(s.case.previous[1], p)) if _has_previous(s) else None),
     *(Hypothesis("da", "loss-derivative", f"it is the derivative of {other}", _of_another_loss(other))
       for other in ("sse", "half_sse", "bce", "ce")),
     *(Hypothesis("da", "loss-derivative", "the labels are shifted by one class", _shifted(by)) for by in (1, -1)),
     *(Hypothesis("da", "loss-derivative", f"an epsilon of {eps:g} is added to the denominators", _with_epsilon(eps))
       for eps in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)),
 ]  # fmt: skip
+
+
+# forms of dz_L that take the loss and the activation together
+COMBINED = [
+    Hypothesis("dz", "loss-derivative", "y is missing", lambda s: _together(s, lambda y, p: p), "dz{k} = a{k}"),
+    Hypothesis("dz", "loss-derivative", "yhat is missing", lambda s: _together(s, lambda y, p: -y), "dz{k} = -y"),
+    Hypothesis("dz", "loss-derivative", "the sign of y is wrong", lambda s: _together(s, lambda y, p: p + y),
+               "dz{k} = a{k} + y"),
+    Hypothesis("dz", "loss-derivative", "the labels are shifted by one sample",
+               lambda s: _together(s, lambda y, p: p - np.roll(y, 1, axis=0))),
+    Hypothesis("dz", "loss-derivative", "the labels are shifted by one class",
+               lambda s: _together(s, lambda y, p: p - np.roll(y, 1, axis=1)) if s.case.m > 1 else None),
+    Hypothesis("dz", "loss-derivative", "the labels are shifted by one class",
+               lambda s: _together(s, lambda y, p: p - np.roll(y, -1, axis=1)) if s.case.m > 1 else None),
+    Hypothesis("dz", "operand", "y is that of the previous batch",
+               lambda s: _together(s, lambda y, p: p - s.case.previous[1]) if _has_previous(s) else None),
+    Hypothesis("dz", "activation-derivative", "the derivative of the activation, which is in a{k} - y already, enters again",
+               lambda s: _together(s, lambda y, p: (p - y) * p * (1 - p)), "dz{k} = (a{k} - y) * a{k} * (1 - a{k})"),
+]  # fmt: skip
+
+
+def _together(step: Step, form: Callable[[Any, Any], Any]) -> Any:
+    pair = (step.case.activations[-1], step.case.loss)
+    return _over(step, form) if pair in (("sigmoid", "bce"), ("softmax", "ce")) else None
 
 
 # --- dL/da_k from dL/dz_{k+1} -------------------------------------------------------------------------------------
@@ -204,8 +331,13 @@ def _updated(step: Step) -> Any:
     k = step.k + 1
     if rate is None or step.dz_next is None:
         return None
-    moved = step.case.W[k] - rate * (step.a[step.k].T @ step.dz_next)
+    moved = step.case.W[k] - rate * step.scale * (step.a[step.k].T @ step.dz_next)
     return step.dz_next @ moved.T
+
+
+def _largest_child(step: Step) -> Any:
+    parts = step.dz_next[:, None, :] * step.case.W[step.k + 1][None]
+    return np.take_along_axis(parts, np.abs(parts).argmax(axis=2)[..., None], axis=2)[..., 0]
 
 
 CHILDREN = [
@@ -227,6 +359,11 @@ CHILDREN = [
                lambda s: _back(s, s.dz_next, s.case.W[s.k + 1]) / s.dz_next.shape[1]),
     Hypothesis("da", "child-sum", "the weights enter by their absolute values",
                lambda s: s.dz_next @ np.abs(s.case.W[s.k + 1]).T),
+    Hypothesis("da", "operand", "dz{next} itself, not through W{next}", lambda s: _fitting(s, s.dz_next), "da{k} = dz{next}"),
+    Hypothesis("da", "operand", "W{k} stands in the place of W{next}",
+               lambda s: _fitting(s, _back(s, s.dz_next, s.case.W[s.k])), "da{k} = dz{next} W{k}^T"),
+    Hypothesis("da", "transposed", "da{k} is transposed", lambda s: s.right.value.T if _square(s.right.value) else None),
+    Hypothesis("da", "child-sum", "only the child with the largest derivative is counted", _largest_child),
     Hypothesis("da", "child-sum", "the weights are left out", lambda s: np.broadcast_to(
         s.dz_next.sum(axis=1, keepdims=True), s.right.value.shape) * 1.0),
 ]  # fmt: skip
@@ -252,6 +389,18 @@ def _previous_a(step: Step) -> Any:
     return a
 
 
+HALVES = (slice(None, None, 2), slice(1, None, 2), "first", "second")
+
+
+def _half(part: Any, of_weights: bool) -> Callable[[Step], Any]:
+    def make(s: Step) -> Any:
+        middle = s.dz.shape[0] // 2
+        rows = slice(None, middle) if part == "first" else slice(middle, None) if part == "second" else part
+        return s.a[s.k - 1][rows].T @ s.dz[rows] if of_weights else s.dz[rows].sum(axis=0, keepdims=True)
+
+    return make
+
+
 WEIGHTS = [
     Hypothesis("dW", "operand", "a{k} stands in the place of a{before}",
                lambda s: _fitting(s, _outer(s.a[s.k], s.dz)), "dW{k} = a{k}^T dz{k}"),
@@ -261,6 +410,10 @@ WEIGHTS = [
                lambda s: _outer(s.a[s.k - 1], s.da), "dW{k} = a{before}^T da{k}"),
     Hypothesis("dW", "operand", "a{before} is that of the previous batch",
                lambda s: _fitting(s, _outer(_previous_a(s), s.dz)), "dW{k} with the previous batch's a{before}"),
+    Hypothesis("dW", "operand", "dz{k} is that of the previous batch",
+               lambda s: _outer(s.a[s.k - 1], previous_dz(s)), "dW{k} with the previous batch's dz{k}"),
+    Hypothesis("dW", "operand", "it is that of the previous batch",
+               lambda s: _outer(_previous_a(s), previous_dz(s)), "dW{k} of the previous batch"),
     Hypothesis("dW", "transposed", "dW{k} is transposed",
                lambda s: s.right.value.T if _square(s.right.value) else None,
                "dW{k} = dz{k}^T a{before}"),
@@ -272,10 +425,27 @@ WEIGHTS = [
         s.right.value.sum(axis=0, keepdims=True), s.right.value.shape) * 1.0),
     Hypothesis("dW", "axis", "every column is the sum of the columns", lambda s: np.broadcast_to(
         s.right.value.sum(axis=1, keepdims=True), s.right.value.shape) * 1.0),
+    *(Hypothesis("dW", "batch-sum", "only half of the samples count", _half(part, True)) for part in HALVES),
+    Hypothesis("dW", "operand", "X stands in the place of a{before}", lambda s: _fitting(s, _outer(s.a[0], s.dz)),
+               "dW{k} = X^T dz{k}"),
+    Hypothesis("dW", "operand", "the a of two layers before stands in the place of a{before}",
+               lambda s: _fitting(s, _outer(s.a[s.k - 2], s.dz)) if s.k > 1 else None),
+    Hypothesis("dW", "operand", "dz{next} stands in the place of dz{k}",
+               lambda s: _fitting(s, _outer(s.a[s.k - 1], s.dz_next)), "dW{k} = a{before}^T dz{next}"),
+    Hypothesis("dW", "batch-sum", "the sums over the samples are multiplied, not the products summed", lambda s: np.outer(
+        s.a[s.k - 1].sum(axis=0), s.dz.sum(axis=0))),
     Hypothesis("dW", "operand", "a{before} is left out", lambda s: np.broadcast_to(
         s.dz.sum(axis=0, keepdims=True), s.right.value.shape) * 1.0),
 ]  # fmt: skip
+
+
+def _previous_db(step: Step) -> Any:
+    dz = previous_dz(step)
+    return None if dz is None else dz.sum(axis=0, keepdims=True)
+
+
 BIASES = [
+    Hypothesis("db", "operand", "dz{k} is that of the previous batch", _previous_db, "db{k} of the previous batch"),
     Hypothesis("db", "operand", "da{k} stands in the place of dz{k}",
                lambda s: s.da.sum(axis=0, keepdims=True) if s.da is not None else None, "db{k} = sum of da{k}"),
     Hypothesis("db", "batch-sum", "only the first sample counts", lambda s: s.dz[:1]),
@@ -285,7 +455,12 @@ BIASES = [
     Hypothesis("db", "axis", "the sum runs over the units instead of the samples",
                lambda s: _fitting(s, s.dz.sum(axis=1, keepdims=True).T), "db{k} = sum of dz{k} over the units"),
     Hypothesis("db", "axis", "all samples and units are summed", lambda s: np.full(s.right.value.shape, s.dz.sum())),
-    Hypothesis("db", "operand", "db{k} is taken from dW{k}: the sum over its rows",
+    *(Hypothesis("db", "batch-sum", "only half of the samples count", _half(part, False)) for part in HALVES),
+    Hypothesis("db", "operand", "dz{next} stands in the place of dz{k}",
+               lambda s: _fitting(s, s.dz_next.sum(axis=0, keepdims=True)) if s.dz_next is not None else None),
+    Hypothesis("db", "axis", "db{k} is taken from dW{k}: the sum over its columns",
+               lambda s: _fitting(s, _outer(s.a[s.k - 1], s.dz).sum(axis=1)[None]), "db{k} = row sums of dW{k}"),
+    Hypothesis("db", "axis", "db{k} is taken from dW{k}: the sum over its rows",
                lambda s: _outer(s.a[s.k - 1], s.dz).sum(axis=0, keepdims=True), "db{k} = column sums of dW{k}"),
     Hypothesis("db", "operand", "db{k} is taken from dW{k}: the mean over its rows",
                lambda s: _outer(s.a[s.k - 1], s.dz).mean(axis=0, keepdims=True), "db{k} = column means of dW{k}"),
@@ -308,6 +483,8 @@ FORWARD = [
     Hypothesis("z", "forward", "z{before} stands in the place of a{before}",
                lambda s: s.z[s.k - 1] @ s.case.W[s.k] + s.case.b[s.k] if s.k > 1 else None),
     Hypothesis("z", "forward", "the bias is added twice", lambda s: s.right.value + s.case.b[s.k]),
+    Hypothesis("a", "forward", "the activation is applied twice",
+               lambda s: ACTIVATIONS[s.name].value(s.right.value, 1)),
     Hypothesis("a", "forward", "the activation is left out", lambda s: s.z[s.k], "a{k} = z{k}"),
     *(Hypothesis("a", "forward", f"it is {other}", _another_activation(other)) for other in ACTIVATIONS),
 ]  # fmt: skip

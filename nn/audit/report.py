@@ -32,6 +32,13 @@ class Cause:
     index: tuple[int, ...] | None = None
     claimed: float | None = None
     right: float | None = None
+    rule: str = ""  # which mistake it is, in words without numbers: one rule in several layers is one cause
+
+    @property
+    def family(self) -> tuple[str, ...]:
+        """What causes have in common that are one wrong rule."""
+        same = self.factor or "" if self.kind == "factor" else self.rule
+        return self.quantity.rstrip("0123456789"), self.kind, same
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain data."""
@@ -133,12 +140,11 @@ def _order(name: str) -> tuple[int, str]:
 
 def merged(causes: Sequence[Cause]) -> tuple[Cause, ...]:
     """The causes with one wrong rule in several layers as one cause."""
-    families: dict[tuple[Any, ...], list[Cause]] = {}
+    families: dict[tuple[str, ...], list[Cause]] = {}
     for cause in causes:
-        family = cause.quantity.rstrip("0123456789")
-        families.setdefault((family, cause.kind, cause.factor), []).append(cause)
+        families.setdefault(cause.family, []).append(cause)
     found = []
-    for (family, _, _), members in families.items():
+    for (family, *_), members in families.items():
         first = members[0]
         if len(members) == 1:
             found.append(first)

@@ -31,8 +31,9 @@ class Known:
         return Known(self.value * factor, self.bound * abs(factor))
 
     def agrees(self, claim: Any) -> bool:
-        """Whether a claim lies within the bound everywhere."""
-        return bool((np.abs(claim - self.value) <= SAFETY * self.bound + TINY).all())
+        """Whether a claim lies within the bound everywhere; what an upstream made nan or infinite is not judged."""
+        within = np.abs(claim - self.value) <= SAFETY * self.bound + TINY
+        return bool((within | ~np.isfinite(self.value) | ~np.isfinite(self.bound)).all())
 
     def worst(self, claim: Any) -> tuple[int, ...]:
         """Where a claim is furthest off, in units of the bound."""
