@@ -28,12 +28,16 @@ FLOORS = [
     {"nn.initializers"},
     {"nn.by_hand", "nn.activations"},
     {"nn.losses", "nn.layers", "nn.optim"},
-    {"nn.audit.report", "nn.audit.claims"},
-    {"nn.audit.rules"},
+    {"nn.audit.report", "nn.audit.claims", "nn.audit.child"},
+    {"nn.audit.rules", "nn.audit.derivative", "nn.audit.formula"},
     {"nn.audit.hypotheses"},
     {"nn.audit.diagnosis"},
+    {"nn.audit.function"},
+    {"nn.audit.model"},
     {"nn.audit"},
     {"nn"},
+    {"nn.cli"},
+    {"nn.__main__"},
 ]
 FLOOR = {module: height for height, modules in enumerate(FLOORS) for module in modules}
 # Doors upward that open only when somebody walks through: an array meets a Value.

@@ -15,7 +15,22 @@ from typing import Any
 import numpy as np
 
 from nn.audit.claims import Case, case
-from nn.audit.hypotheses import BIASES, CHILDREN, COMBINED, DZ, FORWARD, LOSS, WEIGHTS, Hypothesis, Step, factors
+from nn.audit.hypotheses import (
+    BIASES,
+    BY_OUTPUT,
+    CHILDREN,
+    COMBINED,
+    DZ,
+    FORWARD,
+    LOSS,
+    WEIGHTS,
+    Hypothesis,
+    Step,
+    clipped,
+    factors,
+    slope_of,
+    sloped,
+)
 from nn.audit.report import Cause, Report, merged
 from nn.audit.rules import Known, Rules, exactly
 from nn.by_hand import REDUCTIONS
@@ -212,7 +227,7 @@ class Diagnosis:
         step = self._step("dz", k, right, reading, da=da)
         claim = self.claim("dz", k)
         if claim is not None:
-            if right.agrees(claim):
+            if right.agrees(claim) or self._by_output(k, da, right).agrees(claim):
                 after = reading.with_(0.0, None, f"dz{k}")
             else:
                 after = reading.with_(*explained(step, claim, list(self._candidates(step, k, da, hidden))), f"dz{k}")
@@ -222,7 +237,8 @@ class Diagnosis:
         yield plain
         if len(plain.causes) == len(reading.causes):
             return
-        if any(x is not None and not np.isfinite(x).all() for x in (self.claim("dW", k), self.claim("db", k))):
+        made = [x for x in (self.claim("dW", k), self.claim("db", k)) if x is not None]
+        if not any(np.isfinite(x).all() for x in made):
             lost = Known(np.full(right.value.shape, np.nan), right.bound)  # and so is all that follows from it
             unknown = Hypothesis("dz", "non-finite", "it is nan or infinite", lambda s: None)
             cause = _cause(step, unknown, lost.value, (0, 0))
@@ -241,6 +257,20 @@ class Diagnosis:
                 cause = _cause(step, hypothesis, value, tuple(int(i) for i in worst))
                 yield replace(after, causes=[*after.causes, (PLAIN, cause)])
 
+    def _by_output(self, k: int, da: Known, right: Known) -> Known:
+        """dz_k with the derivative written with a_k, which differs where a wrong a_k was claimed."""
+        name, a = self.case.activations[k - 1], self.a[k].value
+        if ("a", k) not in self.case.claims or name not in (*BY_OUTPUT, "softmax", "relu", "leaky_relu"):
+            return right
+        scale = 1.0 / self.whole if k == self.case.L and self.place == PLACES[1] else 1.0
+        with np.errstate(all="ignore"):
+            if name == "softmax":
+                value = a * (da.value - (a * da.value).sum(axis=1, keepdims=True))
+            else:
+                value = da.value * (BY_OUTPUT[name](a) if name in BY_OUTPUT else slope_of(name, a))
+            size = np.abs(da.value) * (1 + np.abs(a)) ** 2
+        return Known(scale * value, right.bound + 32 * self.case.eps * scale * size)
+
     def _fits(self, k: int, dz: Known) -> int:
         """How many of the claimed dW_k and db_k are right given this dz_k."""
         scale = 1.0 / self.whole if self.place == PLACES[2] else 1.0
@@ -252,14 +282,12 @@ class Diagnosis:
         self, step: Step, k: int, da: Known, hidden: Sequence[Hypothesis]
     ) -> Iterator[tuple[Hypothesis, Any]]:
         """The mistakes that may stand at dz_k: its own, and those of a da_k that nobody claimed, passed on by f'."""
-        for hypothesis in DZ:
-            yield hypothesis, None
-        if k == self.case.L:
-            scale = 1.0 / self.whole if self.place == PLACES[1] else 1.0
-            for hypothesis in COMBINED:
-                value = _made(hypothesis, step)
-                if value is not None:
-                    yield hypothesis, scale * value
+        last = k == self.case.L
+        scale = 1.0 / self.whole if last and self.place == PLACES[1] else 1.0
+        for hypothesis in [*DZ, *COMBINED] if last else DZ:
+            value = _made(hypothesis, step)
+            if value is not None:
+                yield hypothesis, scale * value
         for hypothesis in hidden:
             value = _made(hypothesis, replace(step, kind="da", right=da))
             if value is None or value.shape != da.value.shape:
@@ -275,6 +303,14 @@ class Diagnosis:
                 words = f"it carries a factor {name}"
                 yield Hypothesis("dz", "factor", words, lambda s: None, factor=name), number * step.right.value
         yield Hypothesis("dz", "zero", "it is zero throughout", lambda s: None), 0.0 * step.right.value
+        db = self.claim("db", k)
+        if db is not None and self.place != PLACES[2]:
+            for value in sloped(step, db):
+                words = "the slope below 0 is another"
+                yield Hypothesis("dz", "activation-derivative", words, lambda s: None), value
+            for bound, value in clipped(step, db):
+                words = f"its elements are clipped at {bound:.6g}"
+                yield Hypothesis("dz", "clipped", words, lambda s: None, factor=f"{bound:.6g}", rule="clipped"), value
 
     def _parameters(self, reading: Reading, k: int, da: Known, dz: Known) -> Reading:
         """The reading after dW_k and db_k, given dz_k."""
@@ -349,15 +385,28 @@ def explained(step: Step, claim: Any, known: Sequence[tuple[Hypothesis, Any]]) -
         different = [h.words for h in others if h.kind != first.kind]
         words = first.words + (f" (or: {different[0]}; other widths or a larger batch would tell)" if different else "")
         return PLAIN, _cause(step, replace(first, words=words), claim, worst)
-    for j, other in enumerate(step.others):
-        if alike(other):
-            return named("operand", f"it is the dz of another layer ({j + 1} of those claimed)")
+    for other in step.others:
+        values = [other]
+        if step.kind == "dW":
+            values = [step.a[step.k - 1].T @ other]
+        if step.kind == "db":
+            values = [other.sum(axis=0, keepdims=True)]
+        if any(alike(value) for value in values):
+            return named("operand", "the dz of another layer stands in the place of its own")
     for what, term in _terms(step):
         rest = claim - right.value
         coefficient = float((rest * term).sum() / (term * term).sum()) if term.any() else 0.0
-        if coefficient and alike(right.value + coefficient * term):
-            number = f"{coefficient:.6g}"
-            return named("extra-term", f"it has an extra term {number} {what}", number)
+        if claim.size > 1 and coefficient and alike(right.value + coefficient * term):
+            digits = f"{coefficient:.6g}"
+            return named("extra-term", f"it has an extra term {digits} {what}", digits)
+    rest = claim - right.value
+    if (
+        step.k == step.case.L
+        and step.kind in ("da", "dz")
+        and claim.size > 1
+        and alike(right.value + float(rest.flat[0]))
+    ):
+        return named("loss-derivative", f"an epsilon of {float(rest.flat[0]):.6g} is added")
     top = float(np.abs(claim).max())
     if (np.abs(right.value) > top).any() and alike(np.clip(right.value, -top, top)):
         return named("clipped", f"its elements are clipped at {top:.6g}", f"{top:.6g}")

@@ -183,7 +183,8 @@ DZ = [
                lambda s: _times(s, lambda s: 1 + s.a[s.k] ** 2) if s.name == "tanh" else None,
                "dz{k} = da{k} * (1 + a{k}^2)"),
     Hypothesis("dz", "activation-derivative", "the derivative is taken at a{before}",
-               lambda s: _times(s, lambda s: _fitting(s, slope_of(s.name, s.a[s.k - 1]))), "dz{k} = da{k} * f'(a{before})"),
+               lambda s: _times(s, lambda s: _fitting(s, slope_of(s.name, s.a[s.k - 1]))),
+               "dz{k} = da{k} * f'(a{before})"),
     Hypothesis("dz", "activation-derivative", "the derivative is taken at z{before}",
                lambda s: _times(s, lambda s: _fitting(s, slope_of(s.name, s.z[s.k - 1]))) if s.k > 1 else None,
                "dz{k} = da{k} * f'(z{before})"),
@@ -227,8 +228,10 @@ def _squared(step: Step, form: Callable[[Any, Any], Any]) -> Any:
     return _over(step, lambda y, p: (2.0 if step.case.loss == "sse" else 1.0) * form(y, p))
 
 
-def _has_previous(step: Step) -> bool:
-    return step.case.previous is not None and step.case.previous[1].shape == step.case.y.shape
+def _previous_y(step: Step) -> Any:
+    """The targets of the batch before, if they have the shape of these."""
+    before = step.case.previous
+    return before[1] if before is not None and before[1].shape == step.case.y.shape else None
 
 
 def _of_another_loss(name: str) -> Callable[[Step], Any]:
@@ -267,10 +270,12 @@ LOSS = [
                lambda s: _over(s, lambda y, p: p - y) if s.case.loss in ("bce", "ce") else None, "yhat - y"),
     Hypothesis("da", "loss-derivative", "yhat is missing", lambda s: _squared(s, lambda y, p: -y), "-2 y"),
     Hypothesis("da", "loss-derivative", "y is missing", lambda s: _squared(s, lambda y, p: p), "2 yhat"),
-    Hypothesis("da", "loss-derivative", "the sign of y is wrong", lambda s: _squared(s, lambda y, p: p + y), "2 (yhat + y)"),
+    Hypothesis("da", "loss-derivative", "the sign of y is wrong", lambda s: _squared(s, lambda y, p: p + y),
+               "2 (yhat + y)"),
     Hypothesis("da", "loss-derivative", "it is that of the absolute error",
                lambda s: _over(s, lambda y, p: np.sign(p - y)), "sign(yhat - y)"),
-    Hypothesis("da", "loss-derivative", "the error itself is squared", lambda s: _squared(s, lambda y, p: (p - y) ** 2)),
+    Hypothesis("da", "loss-derivative", "the error itself is squared",
+               lambda s: _squared(s, lambda y, p: (p - y) ** 2)),
     Hypothesis("da", "loss-derivative", "the division by yhat is missing",
                lambda s: _over(s, lambda y, p: -y) if s.case.loss == "ce" else None, "-y"),
     Hypothesis("da", "loss-derivative", "1 - y stands in the place of y",
@@ -281,8 +286,9 @@ LOSS = [
                lambda s: _over(s, lambda y, p: LOSSES[s.case.loss].derivative(np.roll(y, 1, axis=0), p))),
     Hypothesis("da", "loss-derivative", "the labels are shifted by one sample",
                lambda s: _over(s, lambda y, p: LOSSES[s.case.loss].derivative(np.roll(y, -1, axis=0), p))),
-    Hypothesis("da", "operand", "y is that of the previous batch", lambda s: _over(
-        s, lambda y, p: LOSSES[s.case.loss].derivative(s.case.previous[1], p)) if _has_previous(s) else None),
+    Hypothesis("da", "operand", "y is that of the previous batch",
+               lambda s: _over(s, lambda y, p: LOSSES[s.case.loss].derivative(_previous_y(s), p))
+               if _previous_y(s) is not None else None),
     *(Hypothesis("da", "loss-derivative", f"it is the derivative of {other}", _of_another_loss(other))
       for other in ("sse", "half_sse", "bce", "ce")),
     *(Hypothesis("da", "loss-derivative", "the labels are shifted by one class", _shifted(by)) for by in (1, -1)),
@@ -304,8 +310,8 @@ COMBINED = [
     Hypothesis("dz", "loss-derivative", "the labels are shifted by one class",
                lambda s: _together(s, lambda y, p: p - np.roll(y, -1, axis=1)) if s.case.m > 1 else None),
     Hypothesis("dz", "operand", "y is that of the previous batch",
-               lambda s: _together(s, lambda y, p: p - s.case.previous[1]) if _has_previous(s) else None),
-    Hypothesis("dz", "activation-derivative", "the derivative of the activation, which is in a{k} - y already, enters again",
+               lambda s: _together(s, lambda y, p: p - _previous_y(s)) if _previous_y(s) is not None else None),
+    Hypothesis("dz", "activation-derivative", "the derivative enters twice: it is in a{k} - y already",
                lambda s: _together(s, lambda y, p: (p - y) * p * (1 - p)), "dz{k} = (a{k} - y) * a{k} * (1 - a{k})"),
 ]  # fmt: skip
 
@@ -359,10 +365,12 @@ CHILDREN = [
                lambda s: _back(s, s.dz_next, s.case.W[s.k + 1]) / s.dz_next.shape[1]),
     Hypothesis("da", "child-sum", "the weights enter by their absolute values",
                lambda s: s.dz_next @ np.abs(s.case.W[s.k + 1]).T),
-    Hypothesis("da", "operand", "dz{next} itself, not through W{next}", lambda s: _fitting(s, s.dz_next), "da{k} = dz{next}"),
+    Hypothesis("da", "operand", "dz{next} itself, not through W{next}", lambda s: _fitting(s, s.dz_next),
+               "da{k} = dz{next}"),
     Hypothesis("da", "operand", "W{k} stands in the place of W{next}",
                lambda s: _fitting(s, _back(s, s.dz_next, s.case.W[s.k])), "da{k} = dz{next} W{k}^T"),
-    Hypothesis("da", "transposed", "da{k} is transposed", lambda s: s.right.value.T if _square(s.right.value) else None),
+    Hypothesis("da", "transposed", "da{k} is transposed",
+               lambda s: s.right.value.T if _square(s.right.value) else None),
     Hypothesis("da", "child-sum", "only the child with the largest derivative is counted", _largest_child),
     Hypothesis("da", "child-sum", "the weights are left out", lambda s: np.broadcast_to(
         s.dz_next.sum(axis=1, keepdims=True), s.right.value.shape) * 1.0),
@@ -389,13 +397,16 @@ def _previous_a(step: Step) -> Any:
     return a
 
 
-HALVES = (slice(None, None, 2), slice(1, None, 2), "first", "second")
+HALVES = (slice(None, None, 2), slice(1, None, 2), "first", "second", "larger first", "larger second")
 
 
 def _half(part: Any, of_weights: bool) -> Callable[[Step], Any]:
     def make(s: Step) -> Any:
         middle = s.dz.shape[0] // 2
-        rows = slice(None, middle) if part == "first" else slice(middle, None) if part == "second" else part
+        rows = part
+        if isinstance(part, str):
+            middle += s.dz.shape[0] % 2 * (part in ("larger first", "second"))
+            rows = slice(None, middle) if "first" in part else slice(middle, None)
         return s.a[s.k - 1][rows].T @ s.dz[rows] if of_weights else s.dz[rows].sum(axis=0, keepdims=True)
 
     return make
@@ -432,7 +443,7 @@ WEIGHTS = [
                lambda s: _fitting(s, _outer(s.a[s.k - 2], s.dz)) if s.k > 1 else None),
     Hypothesis("dW", "operand", "dz{next} stands in the place of dz{k}",
                lambda s: _fitting(s, _outer(s.a[s.k - 1], s.dz_next)), "dW{k} = a{before}^T dz{next}"),
-    Hypothesis("dW", "batch-sum", "the sums over the samples are multiplied, not the products summed", lambda s: np.outer(
+    Hypothesis("dW", "batch-sum", "sums over the samples are multiplied, not products summed", lambda s: np.outer(
         s.a[s.k - 1].sum(axis=0), s.dz.sum(axis=0))),
     Hypothesis("dW", "operand", "a{before} is left out", lambda s: np.broadcast_to(
         s.dz.sum(axis=0, keepdims=True), s.right.value.shape) * 1.0),
@@ -502,3 +513,46 @@ def factors(case: Case, kind: str) -> Iterator[tuple[str, float]]:
         ("1/(2n)", 0.5 / n), ("-m", -m), ("-1/m", -1 / m), ("2/(nm)", 2 / (n * m)), ("4", 4.0), ("1/4", 0.25),
         ("3", 3.0), ("10", 10.0), ("1/10", 0.1),
     )  # fmt: skip
+
+
+# --- mistakes with a number that only db_k tells, where dz_k is not claimed -----------------------------------------
+
+
+def sloped(step: Step, db: Any) -> Iterator[Any]:
+    """dz_k with the slope below 0 that db_k asks for."""
+    if step.name not in ("relu", "leaky_relu") or step.da is None:
+        return
+    below = np.where(step.z[step.k] <= 0, step.da, 0.0)
+    total = below.sum(axis=0)
+    j = int(np.abs(total).argmax())
+    if total[j]:
+        slope = (db[0, j] - (step.da - below).sum(axis=0)[j]) / total[j]
+        yield (step.da - below) + slope * below
+
+
+def clipped(step: Step, db: Any) -> Iterator[tuple[float, Any]]:
+    """(bound, dz_k) with the elements of dz_k, or of da_k before it, clipped at the bound that db_k asks for."""
+    right = step.right.value
+    bases = [(right, np.ones(right.shape))]
+    if _elementwise(step):
+        bases.append((step.da, slope_of(step.name, step.z[step.k])))
+    for base, weight in bases:
+        for bound in _bounds(base, weight, db):
+            yield bound, np.clip(base, -bound, bound) * weight
+
+
+def _bounds(base: Any, weight: Any, db: Any) -> Iterator[float]:
+    """The bounds c for which the sum of weight * clip(base, -c, c) over the samples is db.
+
+    With the elements above c known, the sum is linear in c: so one c for every number of them, for one unit.
+    """
+    sizes = np.sort(np.abs(base).ravel())
+    gap = np.abs((weight * base).sum(axis=0) - db[0])
+    j = int(gap.argmax())
+    for low, high in zip(np.append(0.0, sizes[:-1]), sizes, strict=True):
+        over = np.abs(base[:, j]) >= high
+        steep = float((weight[:, j] * np.sign(base[:, j]) * over).sum())
+        if steep:
+            c = float((db[0, j] - (weight[:, j] * base[:, j] * ~over).sum()) / steep)
+            if low * (1 - 1e-9) <= c <= high * (1 + 1e-9) and c > 0:
+                yield c
