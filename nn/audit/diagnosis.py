@@ -8,6 +8,7 @@ the legal places of the 1/n, the one with the fewest causes is the diagnosis.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -36,7 +37,7 @@ from nn.audit.rules import Known, Rules, exactly
 from nn.by_hand import REDUCTIONS
 
 PLACES = ("dL/dyhat", "dz of the last layer", "dW and db")  # where 1/n may legally enter
-WIDTH = 40  # readings that are followed at a time
+WIDTH = 8  # readings that are followed at a time
 PLAIN, ODD = 1.0, 3.0  # what a cause costs: one that is named, one that is not
 
 EXPECTED = {
@@ -169,7 +170,19 @@ class Diagnosis:
 
     def fits(self) -> bool:
         """Whether the last layer is right as it stands."""
-        return not next(self._layer(Reading(), self.case.L)).causes
+        k = self.case.L
+        with np.errstate(all="ignore"):
+            da = self.rules.dyhat(self.a[k])
+            claim = self.claim("da", k)
+            if claim is not None and not da.agrees(claim):
+                return False
+            da = da if claim is None else exactly(claim, 0.0)
+            dz = self._right_dz(k, da, claim is not None)
+            claim = self.claim("dz", k)
+            if claim is not None and not dz.agrees(claim):
+                return False
+            made = sum((kind, k) in self.case.claims for kind in ("dW", "db"))
+            return self._fits(k, dz if claim is None else exactly(claim, 0.0)) == made
 
     def _note(self, step: Step, claim: Any, causes: list[tuple[float, Cause]], right: list[str]) -> None:
         if step.right.agrees(claim):
@@ -179,13 +192,13 @@ class Diagnosis:
 
     # --- backward ---
 
-    def readings(self) -> list[Reading]:
-        """The readings of the whole backward pass, the cheapest first."""
+    def readings(self, limit: float = math.inf) -> list[Reading]:
+        """The readings of the whole backward pass that cost less than the limit, the cheapest first."""
         readings = [Reading(list(self.forward_causes), list(self.right))]
         for k in range(self.case.L, 0, -1):
             found = [after for reading in readings for after in self._layer(reading, k)]
             found.sort(key=Reading.cost)
-            readings = found[:WIDTH]
+            readings = [reading for reading in found[:WIDTH] if reading.cost() < limit]
         if self.claim("da", 0) is not None:
             readings = [self._da(reading, 0)[0] for reading in readings]
         return sorted(readings, key=Reading.cost)
@@ -458,7 +471,9 @@ def diagnosed(given: Case) -> Report:
         whole = REDUCTIONS[reduction](given.n, given.m)
         for order, place in enumerate(PLACES if whole != 1 else PLACES[:1]):
             with np.errstate(all="ignore"):
-                readings = Diagnosis(given, reduction, place).readings()
+                readings = Diagnosis(given, reduction, place).readings(math.inf if best is None else best[0])
+            if not readings:
+                continue
             found = (readings[0].cost(), order, readings, reduction, place)
             if best is None or found[:2] < best[:2]:
                 best = found
@@ -466,7 +481,7 @@ def diagnosed(given: Case) -> Report:
             break
     assert best is not None
     cost, _, readings, reduction, place = best
-    if cost >= 2 * PLAIN or any(cause.kind == "unexplained" for _, cause in readings[0].causes):
+    if any(cause.kind == "unexplained" for _, cause in readings[0].causes):
         for k, hypothesis in (
             (k, h) for h in FORWARD for k in range(given.L + 1) if (h.at, k or 1) not in given.claims
         ):
@@ -476,8 +491,8 @@ def diagnosed(given: Case) -> Report:
                 except ValueError:
                     continue
                 if walk.fits():
-                    others = walk.readings()
-                    if others[0].cost() < cost:
+                    others = walk.readings(cost)
+                    if others:
                         cost, readings = others[0].cost(), others
     reading = readings[0]
     shapes = [

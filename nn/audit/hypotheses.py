@@ -8,7 +8,7 @@ preference, where two mistakes yield the same numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -188,6 +188,13 @@ DZ = [
     Hypothesis("dz", "activation-derivative", "the derivative is taken at z{before}",
                lambda s: _times(s, lambda s: _fitting(s, slope_of(s.name, s.z[s.k - 1]))) if s.k > 1 else None,
                "dz{k} = da{k} * f'(z{before})"),
+    Hypothesis("dz", "activation-derivative", "the mask is that of da{k}, not of z{k}",
+               lambda s: s.da * (s.da > 0) if s.da is not None else None, "dz{k} = da{k} * (da{k} > 0)"),
+    Hypothesis("dz", "activation-derivative", "the term 1 of 1 - a^2 is missing, and its sign",
+               lambda s: _times(s, lambda s: s.a[s.k] ** 2) if s.name == "tanh" else None, "dz{k} = da{k} * a{k}^2"),
+    Hypothesis("dz", "operand", "da{k} enters by its absolute value",
+               lambda s: _times(replace(s, da=np.abs(s.da)), lambda s: slope_of(s.name, s.z[s.k]))
+               if s.da is not None else None, "dz{k} = |da{k}| * f'(z{k})"),
     Hypothesis("dz", "operand", "the derivative is taken at z{k} of the previous batch", lambda s: _times(
         s, lambda s: _fitting(s, slope_of(s.name, previous_pass(s)[0][s.k]))) if s.case.previous is not None else None),
     Hypothesis("dz", "transposed", "dz{k} is transposed",
@@ -272,6 +279,8 @@ LOSS = [
     Hypothesis("da", "loss-derivative", "y is missing", lambda s: _squared(s, lambda y, p: p), "2 yhat"),
     Hypothesis("da", "loss-derivative", "the sign of y is wrong", lambda s: _squared(s, lambda y, p: p + y),
                "2 (yhat + y)"),
+    Hypothesis("da", "loss-derivative", "the error enters by its absolute value",
+               lambda s: _squared(s, lambda y, p: np.abs(p - y)), "2 |yhat - y|"),
     Hypothesis("da", "loss-derivative", "it is that of the absolute error",
                lambda s: _over(s, lambda y, p: np.sign(p - y)), "sign(yhat - y)"),
     Hypothesis("da", "loss-derivative", "the error itself is squared",
@@ -341,6 +350,12 @@ def _updated(step: Step) -> Any:
     return step.dz_next @ moved.T
 
 
+def _another_dz(step: Step) -> Any:
+    W = step.case.W[step.k + 1]
+    fitting = [dz for dz in step.others if dz.shape[1] == W.shape[1] and not np.array_equal(dz, step.dz_next)]
+    return fitting[0] @ W.T if fitting else None
+
+
 def _largest_child(step: Step) -> Any:
     parts = step.dz_next[:, None, :] * step.case.W[step.k + 1][None]
     return np.take_along_axis(parts, np.abs(parts).argmax(axis=2)[..., None], axis=2)[..., 0]
@@ -372,6 +387,9 @@ CHILDREN = [
     Hypothesis("da", "transposed", "da{k} is transposed",
                lambda s: s.right.value.T if _square(s.right.value) else None),
     Hypothesis("da", "child-sum", "only the child with the largest derivative is counted", _largest_child),
+    Hypothesis("da", "child-sum", "dz{next} enters by its absolute value",
+               lambda s: np.abs(s.dz_next) @ s.case.W[s.k + 1].T, "da{k} = |dz{next}| W{next}^T"),
+    Hypothesis("da", "operand", "the dz of another layer stands in the place of dz{next}", _another_dz),
     Hypothesis("da", "child-sum", "the weights are left out", lambda s: np.broadcast_to(
         s.dz_next.sum(axis=1, keepdims=True), s.right.value.shape) * 1.0),
 ]  # fmt: skip
@@ -445,6 +463,7 @@ WEIGHTS = [
                lambda s: _fitting(s, _outer(s.a[s.k - 1], s.dz_next)), "dW{k} = a{before}^T dz{next}"),
     Hypothesis("dW", "batch-sum", "sums over the samples are multiplied, not products summed", lambda s: np.outer(
         s.a[s.k - 1].sum(axis=0), s.dz.sum(axis=0))),
+    Hypothesis("dW", "operand", "dz{k} enters by its absolute value", lambda s: _outer(s.a[s.k - 1], np.abs(s.dz))),
     Hypothesis("dW", "operand", "a{before} is left out", lambda s: np.broadcast_to(
         s.dz.sum(axis=0, keepdims=True), s.right.value.shape) * 1.0),
 ]  # fmt: skip
@@ -465,6 +484,8 @@ BIASES = [
     Hypothesis("db", "batch-sum", "the first sample is left out", lambda s: s.dz[1:].sum(axis=0, keepdims=True)),
     Hypothesis("db", "axis", "the sum runs over the units instead of the samples",
                lambda s: _fitting(s, s.dz.sum(axis=1, keepdims=True).T), "db{k} = sum of dz{k} over the units"),
+    Hypothesis("db", "operand", "dz{k} enters by its absolute value",
+               lambda s: np.abs(s.dz).sum(axis=0, keepdims=True)),
     Hypothesis("db", "axis", "all samples and units are summed", lambda s: np.full(s.right.value.shape, s.dz.sum())),
     *(Hypothesis("db", "batch-sum", "only half of the samples count", _half(part, False)) for part in HALVES),
     Hypothesis("db", "operand", "dz{next} stands in the place of dz{k}",
@@ -546,13 +567,13 @@ def _bounds(base: Any, weight: Any, db: Any) -> Iterator[float]:
 
     With the elements above c known, the sum is linear in c: so one c for every number of them, for one unit.
     """
-    sizes = np.sort(np.abs(base).ravel())
-    gap = np.abs((weight * base).sum(axis=0) - db[0])
-    j = int(gap.argmax())
-    for low, high in zip(np.append(0.0, sizes[:-1]), sizes, strict=True):
-        over = np.abs(base[:, j]) >= high
-        steep = float((weight[:, j] * np.sign(base[:, j]) * over).sum())
-        if steep:
-            c = float((db[0, j] - (weight[:, j] * base[:, j] * ~over).sum()) / steep)
-            if low * (1 - 1e-9) <= c <= high * (1 + 1e-9) and c > 0:
-                yield c
+    j = int(np.abs((weight * base).sum(axis=0) - db[0]).argmax())
+    order = np.argsort(np.abs(base[:, j]))
+    b, w = base[order, j], weight[order, j]
+    sizes = np.abs(b)
+    below = np.append(0.0, np.cumsum(w * b)[:-1])  # what is not clipped
+    steep = np.cumsum((w * np.sign(b))[::-1])[::-1]  # what is, per unit of c
+    with np.errstate(all="ignore"):
+        c = (db[0, j] - below) / steep
+        fits = (c > 0) & (c >= np.append(0.0, sizes[:-1]) * (1 - 1e-9)) & (c <= sizes * (1 + 1e-9))
+    yield from map(float, c[fits])
