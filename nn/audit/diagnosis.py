@@ -435,6 +435,18 @@ def explained(step: Step, claim: Any, known: Sequence[tuple[Hypothesis, Any]]) -
     return ODD, _cause(step, unknown, claim, worst)
 
 
+def _fix(hypothesis: Hypothesis) -> str | None:
+    """What to do about a factor."""
+    if hypothesis.kind != "factor" or hypothesis.factor is None:
+        return None
+    factor = hypothesis.factor
+    if factor in ("-1", "1"):
+        return "change its sign"
+    top, _, bottom = factor.removeprefix("-").partition("/")
+    inverse = f"{bottom or 1}/{top}" if top != "1" else bottom
+    return f"multiply it by {'-' if factor.startswith('-') else ''}{inverse.strip('()')}"
+
+
 def _terms(step: Step) -> Iterator[tuple[str, Any]]:
     """(what it is called, the term) that may be added to dW_k or db_k."""
     if step.kind == "dW":
@@ -455,7 +467,7 @@ def _cause(step: Step, hypothesis: Hypothesis, claim: Any, worst: tuple[int, ...
         expected = "da{k} = dL/dyhat"
     return Cause(
         quantity, k, (k,), hypothesis.kind, hypothesis.words.format(**words), hypothesis.factor,
-        hypothesis.found.format(**words) or None, expected.format(**words), None, worst, float(claim[worst]),
+        hypothesis.found.format(**words) or None, expected.format(**words), _fix(hypothesis), worst, float(claim[worst]),
         float(step.right.value[worst]), hypothesis.rule or hypothesis.words,
     )  # fmt: skip
 
