@@ -33,7 +33,7 @@ from nn.audit.hypotheses import (
     sloped,
 )
 from nn.audit.report import Cause, Report, merged
-from nn.audit.rules import Known, Rules, exactly
+from nn.audit.rules import SAFETY, Known, Rules, exactly
 from nn.by_hand import REDUCTIONS
 
 PLACES = ("dL/dyhat", "dz of the last layer", "dW and db")  # where 1/n may legally enter
@@ -181,6 +181,8 @@ class Diagnosis:
             claim = self.claim("dz", k)
             if claim is not None and not dz.agrees(claim):
                 return False
+            if not SAFETY * dz.bound.max() < 0.01 * np.abs(dz.value).max():
+                return False  # what is as coarse as this fits anything
             made = sum((kind, k) in self.case.claims for kind in ("dW", "db"))
             return self._fits(k, dz if claim is None else exactly(claim, 0.0)) == made
 
@@ -248,6 +250,9 @@ class Diagnosis:
             return
         plain = self._parameters(reading, k, da, right)
         yield plain
+        other = self._by_output(k, da, right)
+        if other is not right and ("a", k) not in self.case.claims:
+            yield self._parameters(reading, k, da, other)
         if len(plain.causes) == len(reading.causes):
             return
         made = [x for x in (self.claim("dW", k), self.claim("db", k)) if x is not None]
@@ -273,7 +278,8 @@ class Diagnosis:
     def _by_output(self, k: int, da: Known, right: Known) -> Known:
         """dz_k with the derivative written with a_k, which differs where a wrong a_k was claimed."""
         name, a = self.case.activations[k - 1], self.a[k].value
-        if ("a", k) not in self.case.claims or name not in (*BY_OUTPUT, "softmax", "relu", "leaky_relu"):
+        supposed = self.hidden is not None and self.hidden[0] in (0, k) and self.hidden[1].at == "a"
+        if not (supposed or ("a", k) in self.case.claims) or name not in (*BY_OUTPUT, "softmax", "relu", "leaky_relu"):
             return right
         scale = 1.0 / self.whole if k == self.case.L and self.place == PLACES[1] else 1.0
         with np.errstate(all="ignore"):
@@ -282,6 +288,8 @@ class Diagnosis:
             else:
                 value = da.value * (BY_OUTPUT[name](a) if name in BY_OUTPUT else slope_of(name, a))
             size = np.abs(da.value) * (1 + np.abs(a)) ** 2
+        if not np.isfinite(value).all():
+            return right
         return Known(scale * value, right.bound + 32 * self.case.eps * scale * size)
 
     def _fits(self, k: int, dz: Known) -> int:
@@ -467,8 +475,8 @@ def _cause(step: Step, hypothesis: Hypothesis, claim: Any, worst: tuple[int, ...
         expected = "da{k} = dL/dyhat"
     return Cause(
         quantity, k, (k,), hypothesis.kind, hypothesis.words.format(**words), hypothesis.factor,
-        hypothesis.found.format(**words) or None, expected.format(**words), _fix(hypothesis), worst, float(claim[worst]),
-        float(step.right.value[worst]), hypothesis.rule or hypothesis.words,
+        hypothesis.found.format(**words) or None, expected.format(**words), _fix(hypothesis), worst,
+        float(claim[worst]), float(step.right.value[worst]), hypothesis.rule or hypothesis.words,
     )  # fmt: skip
 
 
@@ -540,6 +548,10 @@ def diagnosed(given: Case) -> Report:
     if place != PLACES[0] and not harmless:
         notes.append(f"convention: 1/n enters at {place}")
     notes += _kinks(given)
+    for name in parameters if harmless else []:
+        largest = float(np.abs(truth[name].value).max())
+        if 4 * SAFETY * float(truth[name].bound.max()) > largest > 0:
+            notes.append(f"coarse: rounding in this precision could hide a factor 2 of {name}, at most {largest:.2g}")
     ok: bool | None = not causes
     if not given.claims and not shapes:
         ok, notes = None, [*notes, "nothing was claimed"]

@@ -134,6 +134,10 @@ def _of_another_by_output(name: str) -> Callable[[Step], Any]:
     return lambda s: _times(s, lambda s: BY_OUTPUT[name](s.a[s.k])) if s.name != name else None
 
 
+def _by_output_at_input(name: str) -> Callable[[Step], Any]:
+    return lambda s: _times(s, lambda s: BY_OUTPUT[name](s.z[s.k])) if s.name == name else None
+
+
 # --- dz_k from dL/da_k --------------------------------------------------------------------------------------------
 
 DZ = [
@@ -141,11 +145,11 @@ DZ = [
                lambda s: s.da if s.da is not None else None, "dz{k} = da{k}"),
     Hypothesis("dz", "activation-derivative", "the derivative of the activation is taken at a{k} instead of z{k}",
                lambda s: _times(s, lambda s: slope_of(s.name, s.a[s.k])), "dz{k} = da{k} * f'(a{k})"),
-    Hypothesis("dz", "activation-derivative",
-               "the form of the derivative that takes the output a{k} is given z{k}",
-               lambda s: _times(s, lambda s: BY_OUTPUT[s.name](s.z[s.k])) if s.name in BY_OUTPUT else None,
-               "dz{k} = da{k} * z{k} * (1 - z{k}), or the like"),
-    Hypothesis("dz", "activation-derivative", "the mask of the activation is inverted",
+    *(Hypothesis("dz", "activation-derivative", "the derivative is written for the output a{k}, but given z{k}",
+                 _by_output_at_input(name), "dz{k} = da{k} * " + form)
+      for name, form in (("sigmoid", "z{k} * (1 - z{k})"), ("tanh", "(1 - z{k}^2)"),
+                         ("softplus", "(1 - exp(-z{k}))"))),
+    Hypothesis("dz", "activation-derivative", "the mask is inverted: open where z{k} <= 0",
                lambda s: _times(s, lambda s: np.where(s.z[s.k] <= 0, 1.0, slope_of(s.name, np.array(-1.0))))
                if s.name in ("relu", "leaky_relu") else None, "dz{k} = da{k} * (z{k} <= 0)"),
     Hypothesis("dz", "activation-derivative", "the derivative of the activation is squared",
@@ -165,10 +169,11 @@ DZ = [
                "dz{k} = da{k} * (z{k} > 0)"),
     *(Hypothesis("dz", "activation-derivative", f"the slope below 0 is {slope:g} instead of 0.01", _with_slope(slope))
       for slope in (0.1, 0.2, 0.02, 0.05, 0.001)),
-    *(Hypothesis("dz", "activation-derivative", f"it is the derivative of {other}", _of_another(other),
-                 f"dz{{k}} = da{{k}} * {other}'(z{{k}})")
+    *(Hypothesis("dz", "activation-derivative", f"it is the derivative of another activation, {other}",
+                 _of_another(other), f"dz{{k}} = da{{k}} * {other}'(z{{k}})")
       for other in ELEMENTWISE if other != "identity"),
-    *(Hypothesis("dz", "activation-derivative", f"it is the derivative of {other}, written with the output",
+    *(Hypothesis("dz", "activation-derivative",
+                 f"it is the derivative of another activation, {other}, written with the output",
                  _of_another_by_output(other), f"dz{{k}} = da{{k}} * {other}'(z{{k}}), written with a{{k}}")
       for other in BY_OUTPUT),
     Hypothesis("dz", "activation-derivative", "the slope below 0 is another", _fitted_slope),
@@ -281,7 +286,7 @@ LOSS = [
                "2 (yhat + y)"),
     Hypothesis("da", "loss-derivative", "the error enters by its absolute value",
                lambda s: _squared(s, lambda y, p: np.abs(p - y)), "2 |yhat - y|"),
-    Hypothesis("da", "loss-derivative", "it is that of the absolute error",
+    Hypothesis("da", "loss-derivative", "it is the derivative of the absolute error",
                lambda s: _over(s, lambda y, p: np.sign(p - y)), "sign(yhat - y)"),
     Hypothesis("da", "loss-derivative", "the error itself is squared",
                lambda s: _squared(s, lambda y, p: (p - y) ** 2)),
@@ -298,7 +303,7 @@ LOSS = [
     Hypothesis("da", "operand", "y is that of the previous batch",
                lambda s: _over(s, lambda y, p: LOSSES[s.case.loss].derivative(_previous_y(s), p))
                if _previous_y(s) is not None else None),
-    *(Hypothesis("da", "loss-derivative", f"it is the derivative of {other}", _of_another_loss(other))
+    *(Hypothesis("da", "loss-derivative", f"it is the derivative of another loss, {other}", _of_another_loss(other))
       for other in ("sse", "half_sse", "bce", "ce")),
     *(Hypothesis("da", "loss-derivative", "the labels are shifted by one class", _shifted(by)) for by in (1, -1)),
     *(Hypothesis("da", "loss-derivative", f"an epsilon of {eps:g} is added to the denominators", _with_epsilon(eps))
@@ -380,7 +385,7 @@ CHILDREN = [
                lambda s: _back(s, s.dz_next, s.case.W[s.k + 1]) / s.dz_next.shape[1]),
     Hypothesis("da", "child-sum", "the weights enter by their absolute values",
                lambda s: s.dz_next @ np.abs(s.case.W[s.k + 1]).T),
-    Hypothesis("da", "operand", "dz{next} itself, not through W{next}", lambda s: _fitting(s, s.dz_next),
+    Hypothesis("da", "operand", "dz{next} is passed on as it is, not through W{next}", lambda s: _fitting(s, s.dz_next),
                "da{k} = dz{next}"),
     Hypothesis("da", "operand", "W{k} stands in the place of W{next}",
                lambda s: _fitting(s, _back(s, s.dz_next, s.case.W[s.k])), "da{k} = dz{next} W{k}^T"),
@@ -461,8 +466,8 @@ WEIGHTS = [
                lambda s: _fitting(s, _outer(s.a[s.k - 2], s.dz)) if s.k > 1 else None),
     Hypothesis("dW", "operand", "dz{next} stands in the place of dz{k}",
                lambda s: _fitting(s, _outer(s.a[s.k - 1], s.dz_next)), "dW{k} = a{before}^T dz{next}"),
-    Hypothesis("dW", "batch-sum", "sums over the samples are multiplied, not products summed", lambda s: np.outer(
-        s.a[s.k - 1].sum(axis=0), s.dz.sum(axis=0))),
+    Hypothesis("dW", "batch-sum", "the sums over the samples are multiplied, instead of the products summed",
+               lambda s: np.outer(s.a[s.k - 1].sum(axis=0), s.dz.sum(axis=0))),
     Hypothesis("dW", "operand", "dz{k} enters by its absolute value", lambda s: _outer(s.a[s.k - 1], np.abs(s.dz))),
     Hypothesis("dW", "operand", "a{before} is left out", lambda s: np.broadcast_to(
         s.dz.sum(axis=0, keepdims=True), s.right.value.shape) * 1.0),
@@ -518,7 +523,8 @@ FORWARD = [
     Hypothesis("a", "forward", "the activation is applied twice",
                lambda s: ACTIVATIONS[s.name].value(s.right.value, 1)),
     Hypothesis("a", "forward", "the activation is left out", lambda s: s.z[s.k], "a{k} = z{k}"),
-    *(Hypothesis("a", "forward", f"it is {other}", _another_activation(other)) for other in ACTIVATIONS),
+    *(Hypothesis("a", "forward", f"the activation is another, {other}", _another_activation(other))
+      for other in ACTIVATIONS),
 ]  # fmt: skip
 
 
@@ -527,13 +533,14 @@ def factors(case: Case, kind: str) -> Iterator[tuple[str, float]]:
     n, m = float(case.n), float(case.m)
     if kind in ("dW", "db"):  # where sums over the samples are made
         yield from (("1/n", 1 / n), ("n", n))
-    yield from (
+    known = (
         ("2", 2.0), ("-1", -1.0), ("1/2", 0.5), ("n", n), ("1/n", 1 / n), ("2/n", 2 / n), ("m", m), ("1/m", 1 / m),
         ("n/2", n / 2), ("2n", 2 * n), ("-2", -2.0), ("-1/2", -0.5), ("1/(nm)", 1 / (n * m)), ("nm", n * m), ("-n", -n),
         ("-1/n", -1 / n), ("-2/n", -2 / n), ("n^2", n * n), ("1/n^2", 1 / (n * n)), ("2/m", 2 / m), ("2m", 2 * m),
         ("1/(2n)", 0.5 / n), ("-m", -m), ("-1/m", -1 / m), ("2/(nm)", 2 / (n * m)), ("4", 4.0), ("1/4", 0.25),
         ("3", 3.0), ("10", 10.0), ("1/10", 0.1),
     )  # fmt: skip
+    yield from (pair for pair in known if m > 1 or "m" not in pair[0])  # with one output, 1/(nm) is 1/n again
 
 
 # --- mistakes with a number that only db_k tells, where dz_k is not claimed -----------------------------------------

@@ -221,3 +221,14 @@ def test_a_description_that_does_not_fit_is_an_error(change, error, match):
     _, description, claims = network()
     with pytest.raises(error, match=match):
         audit_claims(**{**description, "claims": claims, **change})
+
+
+@pytest.mark.parametrize("names", [("dz", "dW", "db"), ("dW", "db")], ids=" ".join)
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_is_called_unexplained(seed, names):
+    draw = np.random.RandomState(seed)
+    net, description, claims = network((6, 9, 5, 3), n=20, seed=seed)
+    claims = wrong(net, claims, dz2=lambda x: x * draw.rand(*x.shape))
+    report = audit_claims(**description, claims=only(claims, *names))
+    assert report.ok is False
+    assert {cause.kind for cause in report.causes} == {"unexplained"}
