@@ -22,7 +22,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-DEMOS = ("total_derivative", "network", "crosscheck", "magnifications", "circles", "errata")
+DEMOS = ("total_derivative", "network", "crosscheck", "magnifications", "circles", "errata", "trial")
 
 
 class Stage:
