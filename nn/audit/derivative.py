@@ -678,7 +678,8 @@ def _loss_causes(
         return [_wrong("factor", message, factor="-1", expected=expected, fix="multiply by -1")]
     if factor:
         message = f"claimed is {factor} times the derivative ({worst})"
-        return [_wrong("factor", message, factor=factor, expected=expected)]
+        fix = f"divide by {factor}"
+        return [_wrong("factor", message, factor=factor, expected=expected, fix=fix)]
     later: list[Cause] = []
     for message, would_be, found in _loss_mistakes(f, y, yhat, samples):
         if samples.fits(would_be, samples.true):

@@ -9,6 +9,7 @@ the legal places of the 1/n, the one with the fewest causes is the diagnosis.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,7 +35,7 @@ from nn.audit.hypotheses import (
 )
 from nn.audit.report import Cause, Report, merged
 from nn.audit.rules import SAFETY, Known, Rules, exactly
-from nn.by_hand import REDUCTIONS
+from nn.by_hand import LOSSES, REDUCTIONS
 
 PLACES = ("dL/dyhat", "dz of the last layer", "dW and db")  # where 1/n may legally enter
 WIDTH = 8  # readings that are followed at a time
@@ -450,9 +451,10 @@ def _fix(hypothesis: Hypothesis) -> str | None:
     factor = hypothesis.factor
     if factor in ("-1", "1"):
         return "change its sign"
-    top, _, bottom = factor.removeprefix("-").partition("/")
-    inverse = f"{bottom or 1}/{top}" if top != "1" else bottom
-    return f"multiply it by {'-' if factor.startswith('-') else ''}{inverse.strip('()')}"
+    top, _, bottom = (part.strip("()") for part in factor.removeprefix("-").partition("/"))
+    below = f"({top})" if len(top) > 1 and not top.isdecimal() and not top.startswith("n^") else top
+    inverse = bottom if top == "1" else f"{bottom or 1}/{below}"
+    return f"multiply it by {'-' if factor.startswith('-') else ''}{inverse}"
 
 
 def _terms(step: Step) -> Iterator[tuple[str, Any]]:
@@ -473,11 +475,31 @@ def _cause(step: Step, hypothesis: Hypothesis, claim: Any, worst: tuple[int, ...
     expected = EXPECTED[step.kind]
     if step.kind == "da" and k == step.case.L:
         expected = "da{k} = dL/dyhat"
+    layout = step.case.layout
+    message, found, right = (
+        in_layout(text.format(**words), layout) for text in (hypothesis.words, hypothesis.found, expected)
+    )
     return Cause(
-        quantity, k, (k,), hypothesis.kind, hypothesis.words.format(**words), hypothesis.factor,
-        hypothesis.found.format(**words) or None, expected.format(**words), _fix(hypothesis), worst,
-        float(claim[worst]), float(step.right.value[worst]), hypothesis.rule or hypothesis.words,
+        quantity, k, (k,), hypothesis.kind, message, hypothesis.factor, found or None, right, _fix(hypothesis),
+        worst if layout == "row" else worst[::-1], float(claim[worst]), float(step.right.value[worst]),
+        hypothesis.rule or hypothesis.words,
     )  # fmt: skip
+
+
+MATRIX = r"((?:dz|da|dW|z|a|W|X)\d*(?:\^T)?|\([^()]*\)\^T)"
+
+
+def in_layout(text: str, layout: str) -> str:
+    """A text for the row layout, in the layout of the claims: (P Q)^T = Q^T P^T, and rows are columns.
+
+    >>> in_layout("dW2 = a1^T dz2", "column")
+    'dW2 = dz2 a1^T'
+    """
+    if layout == "row":
+        return text
+    if " = " in text:
+        text = re.sub(rf"(?<![\w(]){MATRIX} {MATRIX}(?![\w)])", r"\2 \1", text)
+    return re.sub(r"\b(row|column)(?=s?\b)", lambda m: {"row": "column", "column": "row"}[m[1]], text)
 
 
 # --- the whole ----------------------------------------------------------------------------------------------------
@@ -548,6 +570,7 @@ def diagnosed(given: Case) -> Report:
     if place != PLACES[0] and not harmless:
         notes.append(f"convention: 1/n enters at {place}")
     notes += _kinks(given)
+    notes += _of_the_loss(given, reduction)
     for name in parameters if harmless else []:
         largest = float(np.abs(truth[name].value).max())
         if 4 * SAFETY * float(truth[name].bound.max()) > largest > 0:
@@ -558,6 +581,26 @@ def diagnosed(given: Case) -> Report:
     inherited = tuple(name for name in wrong if name not in named) if causes else ()
     context = {"reduction": reduction, "place_of_1/n": place, "layout": given.layout, "samples": given.n}
     return Report(ok, causes, inherited, tuple(reading.right), tuple(notes), context)
+
+
+def _of_the_loss(given: Case, reduction: str) -> list[str]:
+    """What is odd about the claimed loss value: of another reduction, or off by a factor."""
+    if given.loss_value is None:
+        return []
+    with np.errstate(all="ignore"):
+        yhat = Diagnosis(replace(given, claims={}), reduction, PLACES[0]).a[-1].value
+        total = float(LOSSES[given.loss].terms(given.y, yhat).sum())
+    right, close = total / REDUCTIONS[reduction](given.n, given.m), max(1e-6, 1e3 * given.eps)
+    if not np.isfinite(right) or abs(given.loss_value - right) <= close * abs(right):
+        return []
+    said = f"the claimed loss {given.loss_value:.8g} is not the {reduction} of the {given.loss}, {right:.8g}"
+    for other, count in REDUCTIONS.items():
+        if abs(given.loss_value - total / count(given.n, given.m)) <= close * abs(given.loss_value):
+            return [f"{said}: it is the {other} (n = {given.n})"]
+    for name, number in factors(given, "loss"):
+        if abs(given.loss_value - number * right) <= close * abs(given.loss_value):
+            return [f"{said}: it is {name} times that (n = {given.n})"]
+    return [said]
 
 
 def _uniform(given: Case, causes: Sequence[Cause]) -> list[Cause]:

@@ -964,6 +964,10 @@ def _unexplained(question: _Question, groups: tuple[tuple[Case, ...], ...]) -> C
     trouble = _misfit(question, groups)
     message = f"the shapes are wrong: {trouble}" if trouble else "the numbers are wrong, the shapes are right"
     kind = "shape" if trouble else "unexplained"
+    softmax = all(case.net.activations[case.k - 1] == "softmax" for case in groups[0])
+    if not trouble and softmax and any(node.kind == "f'" for node in _walk(question.right)):
+        message = "a softmax mixes the units of a sample: it has no elementwise f'"
+        return _cause(question, "softmax-jacobian", message, expected=SOFTMAX[question.layout])
     return _cause(question, kind, message, expected=_canonical(question, groups[0][0].net))
 
 

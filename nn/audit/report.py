@@ -67,7 +67,9 @@ class Cause:
         lines = [f"{where}: {self.message}"]
         if self.index is not None and self.claimed is not None and self.right is not None:
             at = ", ".join(map(str, self.index))
-            lines.append(f"  worst at [{at}]: claimed {self.claimed:.6g}, right {self.right:.6g}")
+            first = (min if self.quantity in ("z", "a") else max)(self.layers, default=0)
+            of = "" if where == self.quantity else f"{self.quantity}{first}"
+            lines.append(f"  worst at {of}[{at}]: claimed {self.claimed + 0.0:.6g}, right {self.right + 0.0:.6g}")
         if hint == "fix":
             if self.found:
                 lines.append(f"  claimed: {self.found}")
@@ -139,7 +141,7 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def merged(causes: Sequence[Cause]) -> tuple[Cause, ...]:
-    """The causes with one wrong rule in several layers as one cause."""
+    """The causes with one wrong rule in several layers as one cause, told with k for the layer."""
     families: dict[tuple[str, ...], list[Cause]] = {}
     for cause in causes:
         families.setdefault(cause.family, []).append(cause)
@@ -150,5 +152,21 @@ def merged(causes: Sequence[Cause]) -> tuple[Cause, ...]:
             found.append(first)
             continue
         layers = tuple(sorted(layer for cause in members for layer in cause.layers))
-        found.append(replace(first, quantity=family, layer=None, layers=layers))
+        texts: dict[str, Any] = {name: _in_k(getattr(first, name), first.layer) for name in TEXTS}
+        found.append(replace(first, quantity=family, layer=None, layers=layers, **texts))
     return tuple(found)
+
+
+TEXTS = ("message", "found", "expected", "fix")
+
+
+def _in_k(text: str | None, layer: int | None) -> str | None:
+    """dz_k for dz3 where the layer is 3, and a_{k-1} for a2."""
+    if text is None or layer is None:
+        return text
+
+    def named(match: re.Match[str]) -> str:
+        shift = int(match[2]) - layer
+        return f"{match[1]}_k" if not shift else f"{match[1]}_{{k{shift:+d}}}"
+
+    return re.sub(r"\b(dz|da|dW|db|z|a|W|b)(\d+)\b", named, text)
