@@ -29,7 +29,7 @@ FLOORS = [
     {"nn.by_hand", "nn.activations"},
     {"nn.losses", "nn.layers", "nn.optim"},
     {"nn.audit.report", "nn.audit.claims", "nn.audit.child"},
-    {"nn.audit.rules", "nn.audit.derivative", "nn.audit.formula"},
+    {"nn.audit.rules", "nn.audit.derivative", "nn.audit.formula", "nn.audit.graphs"},
     {"nn.audit.hypotheses"},
     {"nn.audit.diagnosis"},
     {"nn.audit.function"},
