@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -98,26 +101,54 @@ def audit_claims(
     return diagnosed(given)
 
 
+Options = Sequence[
+    Cause
+]  # the causes that explain one wrong step equally well, the likeliest first; none if it is right
+
+
 @dataclass
 class Reading:
-    """One way to read the claims: the causes found so far, and the gradients that the next layer is given."""
+    """One way to read the claims: the wrong steps so far, and the gradients that the next layer is given."""
 
-    causes: list[tuple[float, Cause]] = field(default_factory=list)
+    wrong: list[Options] = field(default_factory=list)
     right: list[str] = field(default_factory=list)
     dz: Known | None = None
     da: Known | None = None
 
+    @cached_property
+    def causes(self) -> list[Cause]:
+        """One cause for every wrong step, so that one rule explains as many of the steps as can be."""
+        families = [{cause.family: cause for cause in reversed(options)} for options in self.wrong]
+        chosen: dict[int, Cause] = {}
+        while len(chosen) < len(families):
+            left = [i for i in range(len(families)) if i not in chosen]
+            counts = Counter(family for i in left for family in families[i])
+            first = [cause.family for i in left for cause in self.wrong[i]]
+            family = max(first, key=counts.__getitem__)  # the first of those that explain the most
+            chosen |= {i: families[i][family] for i in left if family in families[i]}
+        return [self._told(i, chosen[i]) for i in range(len(families))]
+
+    def _told(self, i: int, cause: Cause) -> Cause:
+        """The cause with another kind of mistake that would explain all of its steps as well."""
+        steps = [options for options in self.wrong if any(other.family == cause.family for other in options)]
+        shared = set.intersection(*({other.family for other in options} for options in steps))
+        others = [o.message for o in self.wrong[i] if o.family in shared and o.kind != cause.kind]
+        if not others:
+            return cause
+        return replace(cause, message=f"{cause.message} (or: {others[0]}; other widths or a larger batch would tell)")
+
+    @cached_property
     def cost(self) -> float:
         """What the causes cost, one rule in several layers once; of two readings, that with fewer places first."""
-        families = {cause.family: cost for cost, cause in self.causes}
+        families = {cause.family: ODD if cause.kind == "unexplained" else PLAIN for cause in self.causes}
         both = sum(("db", *family[1:]) in families for family in families if family[:2] == ("dW", "factor"))
-        return float(sum(families.values())) - 0.5 * both + 0.01 * len(self.causes)
+        return sum(families.values()) - 0.5 * both + 0.01 * len(self.causes)
 
-    def with_(self, cost: float, cause: Cause | None, name: str) -> Reading:
+    def with_(self, options: Options, name: str) -> Reading:
         """This reading with one more step."""
-        if cause is None:
+        if not options:
             return replace(self, right=[*self.right, name])
-        return replace(self, causes=[*self.causes, (cost, cause)])
+        return replace(self, wrong=[*self.wrong, options])
 
 
 class Diagnosis:
@@ -130,7 +161,7 @@ class Diagnosis:
         self.whole = self.rules.count
         if place != PLACES[0]:
             self.rules.count = 1.0
-        self.forward_causes: list[tuple[float, Cause]] = []
+        self.forward_causes: list[Options] = []
         self.right: list[str] = []
         self._forward()
 
@@ -166,7 +197,7 @@ class Diagnosis:
             if self.hidden is not None and self.hidden[0] == 0:
                 return step.right
             raise ValueError("that mistake makes no difference here")
-        self.forward_causes.append((PLAIN, _cause(step, hypothesis, value, step.right.worst(value))))
+        self.forward_causes.append([_cause(step, hypothesis, value, step.right.worst(value))])
         return Known(value, 4 * step.right.bound + 8 * self.case.eps * np.abs(value))
 
     def fits(self) -> bool:
@@ -187,7 +218,7 @@ class Diagnosis:
             made = sum((kind, k) in self.case.claims for kind in ("dW", "db"))
             return self._fits(k, dz if claim is None else exactly(claim, 0.0)) == made
 
-    def _note(self, step: Step, claim: Any, causes: list[tuple[float, Cause]], right: list[str]) -> None:
+    def _note(self, step: Step, claim: Any, causes: list[Options], right: list[str]) -> None:
         if step.right.agrees(claim):
             right.append(f"{step.kind}{step.k}")
         else:
@@ -200,11 +231,11 @@ class Diagnosis:
         readings = [Reading(list(self.forward_causes), list(self.right))]
         for k in range(self.case.L, 0, -1):
             found = [after for reading in readings for after in self._layer(reading, k)]
-            found.sort(key=Reading.cost)
-            readings = [reading for reading in found[:WIDTH] if reading.cost() < limit]
+            found.sort(key=COST)
+            readings = [reading for reading in found[:WIDTH] if reading.cost < limit]
         if self.claim("da", 0) is not None:
             readings = [self._da(reading, 0)[0] for reading in readings]
-        return sorted(readings, key=Reading.cost)
+        return sorted(readings, key=COST)
 
     def _step(
         self, kind: str, k: int, right: Known, reading: Reading, da: Known | None = None, dz: Known | None = None
@@ -225,10 +256,9 @@ class Diagnosis:
         if claim is None:
             return reading, right, hidden
         if right.agrees(claim):
-            return reading.with_(0.0, None, f"da{k}"), exactly(claim, 0.0), []
+            return reading.with_((), f"da{k}"), exactly(claim, 0.0), []
         step = self._step("da", k, right, reading)
-        cost, cause = explained(step, claim, [(h, None) for h in hidden])
-        return reading.with_(cost, cause, f"da{k}"), exactly(claim, 0.0), []
+        return reading.with_(explained(step, claim, [(h, None) for h in hidden]), f"da{k}"), exactly(claim, 0.0), []
 
     def _right_dz(self, k: int, da: Known, claimed: bool) -> Known:
         if k == self.case.L and not claimed:
@@ -244,9 +274,9 @@ class Diagnosis:
         claim = self.claim("dz", k)
         if claim is not None:
             if right.agrees(claim) or self._by_output(k, da, right).agrees(claim):
-                after = reading.with_(0.0, None, f"dz{k}")
+                after = reading.with_((), f"dz{k}")
             else:
-                after = reading.with_(*explained(step, claim, list(self._candidates(step, k, da, hidden))), f"dz{k}")
+                after = reading.with_(explained(step, claim, list(self._candidates(step, k, da, hidden))), f"dz{k}")
             yield self._parameters(after, k, da, exactly(claim, 0.0))
             return
         plain = self._parameters(reading, k, da, right)
@@ -254,7 +284,7 @@ class Diagnosis:
         other = self._by_output(k, da, right)
         if other is not right and ("a", k) not in self.case.claims:
             yield self._parameters(reading, k, da, other)
-        if len(plain.causes) == len(reading.causes):
+        if len(plain.wrong) == len(reading.wrong):
             return
         made = [x for x in (self.claim("dW", k), self.claim("db", k)) if x is not None]
         if not any(np.isfinite(x).all() for x in made):
@@ -262,19 +292,25 @@ class Diagnosis:
             unknown = Hypothesis("dz", "non-finite", "it is nan or infinite", lambda s: None)
             cause = _cause(step, unknown, lost.value, (0, 0))
             after = self._parameters(reading, k, da, lost)
-            yield replace(after, causes=[*after.causes, (PLAIN, cause)])
+            yield after.with_([cause], f"dz{k}")
             return
         before = self._fits(k, right)
+        alike: list[tuple[Known, list[Cause]]] = []  # mistakes that come to the same are options of one reading
         for hypothesis, candidate in [*self._scaled(step, k), *self._candidates(step, k, da, hidden)]:
             value = _made(hypothesis, step) if candidate is None else candidate
             if value is None or value.shape != right.value.shape or not np.isfinite(value).all():
                 continue
             loose = Known(value, 8 * right.bound + _loose(self.case) * np.abs(value))
             if self._fits(k, loose) > before:
-                after = self._parameters(reading, k, da, loose)
                 worst = np.unravel_index(int(np.argmax(np.abs(value - right.value))), value.shape)
                 cause = _cause(step, hypothesis, value, tuple(int(i) for i in worst))
-                yield replace(after, causes=[*after.causes, (PLAIN, cause)])
+                same = [options for known, options in alike if (np.abs(known.value - value) <= loose.bound).all()]
+                if same:
+                    same[0].append(cause)
+                else:
+                    alike.append((loose, [cause]))
+        for known, options in alike:
+            yield self._parameters(reading, k, da, known).with_(options, f"dz{k}")
 
     def _by_output(self, k: int, da: Known, right: Known) -> Known:
         """dz_k with the derivative written with a_k, which differs where a wrong a_k was claimed."""
@@ -345,11 +381,14 @@ class Diagnosis:
             if claim is None:
                 continue
             if right.agrees(claim):
-                reading = reading.with_(0.0, None, f"{kind}{k}")
+                reading = reading.with_((), f"{kind}{k}")
                 continue
             step = self._step(kind, k, right, reading, da=da.scaled(scale), dz=dz.scaled(scale))
-            reading = reading.with_(*explained(step, claim, [(h, None) for h in known]), f"{kind}{k}")
+            reading = reading.with_(explained(step, claim, [(h, None) for h in known]), f"{kind}{k}")
         return replace(reading, dz=dz, da=da)
+
+
+COST = attrgetter("cost")
 
 
 def _known(x: Known | None) -> Known:
@@ -373,8 +412,8 @@ def _made(hypothesis: Hypothesis, step: Step) -> Any:
 # --- one wrong step -----------------------------------------------------------------------------------------------
 
 
-def explained(step: Step, claim: Any, known: Sequence[tuple[Hypothesis, Any]]) -> tuple[float, Cause]:
-    """(cost, Cause) of a claim that is not what the right rule gives."""
+def explained(step: Step, claim: Any, known: Sequence[tuple[Hypothesis, Any]]) -> Options:
+    """The causes that a claim may have that is not what the right rule gives."""
     right, worst = step.right, step.right.worst(claim)
     loose = _loose(step.case)
 
@@ -386,27 +425,19 @@ def explained(step: Step, claim: Any, known: Sequence[tuple[Hypothesis, Any]]) -
         apart = np.abs(value - right.value) > loose * np.abs(right.value) + 8 * right.bound
         return bool(((np.abs(claim - value) <= slack) | ~judged).all() and (apart & judged).any())
 
-    def named(kind: str, words: str, factor: str | None = None, found: str = "") -> tuple[float, Cause]:
-        return PLAIN, _cause(
-            step, Hypothesis(step.kind, kind, words, lambda s: None, found, factor, kind), claim, worst
-        )
+    def named(kind: str, words: str, factor: str | None = None, found: str = "") -> Cause:
+        return _cause(step, Hypothesis(step.kind, kind, words, lambda s: None, found, factor, kind), claim, worst)
 
     if (~np.isfinite(claim) & np.isfinite(right.value)).any():
-        return named("non-finite", "it is nan or infinite where the right value is finite")
-    if not claim.any():
-        return named("zero", "it is zero throughout")
+        return [named("non-finite", "it is nan or infinite where the right value is finite")]
+    options = [] if claim.any() else [named("zero", "it is zero throughout")]
     for name, number in factors(step.case, step.kind):
         if number != 1.0 and alike(number * right.value, number):
-            return named("factor", f"it carries a factor {name}", name, "{claimed} = " + name + " times the right one")
-    matches: list[Hypothesis] = []
+            words = f"it carries a factor {name}"
+            options.append(named("factor", words, name, "{claimed} = " + name + " times the right one"))
     for hypothesis, value in known:
         if alike(_made(hypothesis, step) if value is None else value):
-            matches.append(hypothesis)
-    if matches:
-        first, *others = matches
-        different = [h.words for h in others if h.kind != first.kind]
-        words = first.words + (f" (or: {different[0]}; other widths or a larger batch would tell)" if different else "")
-        return PLAIN, _cause(step, replace(first, words=words), claim, worst)
+            options.append(_cause(step, hypothesis, claim, worst))
     for other in step.others:
         values = [other]
         if step.kind == "dW":
@@ -414,13 +445,15 @@ def explained(step: Step, claim: Any, known: Sequence[tuple[Hypothesis, Any]]) -
         if step.kind == "db":
             values = [other.sum(axis=0, keepdims=True)]
         if any(alike(value) for value in values):
-            return named("operand", "the dz of another layer stands in the place of its own")
+            options.append(named("operand", "the dz of another layer stands in the place of its own"))
+    if options:
+        return options
     for what, term in _terms(step):
         rest = claim - right.value
         coefficient = float((rest * term).sum() / (term * term).sum()) if term.any() else 0.0
         if claim.size > 1 and coefficient and alike(right.value + coefficient * term):
             digits = f"{coefficient:.6g}"
-            return named("extra-term", f"it has an extra term {digits} {what}", digits)
+            return [named("extra-term", f"it has an extra term {digits} {what}", digits)]
     rest = claim - right.value
     if (
         step.k == step.case.L
@@ -428,20 +461,20 @@ def explained(step: Step, claim: Any, known: Sequence[tuple[Hypothesis, Any]]) -
         and claim.size > 1
         and alike(right.value + float(rest.flat[0]))
     ):
-        return named("loss-derivative", f"an epsilon of {float(rest.flat[0]):.6g} is added")
+        return [named("loss-derivative", f"an epsilon of {float(rest.flat[0]):.6g} is added")]
     top = float(np.abs(claim).max())
     if (np.abs(right.value) > top).any() and alike(np.clip(right.value, -top, top)):
-        return named("clipped", f"its elements are clipped at {top:.6g}", f"{top:.6g}")
+        return [named("clipped", f"its elements are clipped at {top:.6g}", f"{top:.6g}")]
     big = np.abs(right.value) > 1e3 * right.bound
     if big.sum() > 1:
         ratio = float(np.median(claim[big] / right.value[big]))
         if alike(ratio * right.value, ratio):
             norm = float(np.linalg.norm(claim))
             if 0 < ratio < 1 and abs(norm - float(f"{norm:.2g}")) < 1e-6 * norm:
-                return named("clipped", f"its norm is clipped at {norm:.6g}", f"{norm:.6g}")
-            return named("factor", f"it carries a factor {ratio:.6g}", f"{ratio:.6g}")
+                return [named("clipped", f"its norm is clipped at {norm:.6g}", f"{norm:.6g}")]
+            return [named("factor", f"it carries a factor {ratio:.6g}", f"{ratio:.6g}")]
     unknown = Hypothesis(step.kind, "unexplained", "it is wrong, in a way not known here", lambda s: None)
-    return ODD, _cause(step, unknown, claim, worst)
+    return [_cause(step, unknown, claim, worst)]
 
 
 def _fix(hypothesis: Hypothesis) -> str | None:
@@ -516,14 +549,14 @@ def diagnosed(given: Case) -> Report:
                 readings = Diagnosis(given, reduction, place).readings(math.inf if best is None else best[0])
             if not readings:
                 continue
-            found = (readings[0].cost(), order, readings, reduction, place)
+            found = (readings[0].cost, order, readings, reduction, place)
             if best is None or found[:2] < best[:2]:
                 best = found
         if best is not None and best[0] == 0.0:
             break
     assert best is not None
     cost, _, readings, reduction, place = best
-    if any(cause.kind == "unexplained" for _, cause in readings[0].causes):
+    if any(cause.kind == "unexplained" for cause in readings[0].causes):
         for k, hypothesis in (
             (k, h) for h in FORWARD for k in range(given.L + 1) if (h.at, k or 1) not in given.claims
         ):
@@ -535,7 +568,7 @@ def diagnosed(given: Case) -> Report:
                 if walk.fits():
                     others = walk.readings(cost)
                     if others:
-                        cost, readings = others[0].cost(), others
+                        cost, readings = others[0].cost, others
     reading = readings[0]
     shapes = [
         Cause(
@@ -550,11 +583,11 @@ def diagnosed(given: Case) -> Report:
         )
         for name, (kind, k, message, _) in given.wrong_shapes.items()
     ]
-    causes = _in_order(_uniform(given, merged([*shapes, *(cause for _, cause in reading.causes)])))
+    causes = _in_order(_uniform(given, merged([*shapes, *reading.causes])))
     notes: list[str] = []
     for other in readings[1:]:
-        if other.cost() < cost + 0.005 and {c.family for _, c in other.causes} != {c.family for _, c in reading.causes}:
-            words = "; ".join(f"{c.quantity}: {c.message}" for c in _in_order(merged([c for _, c in other.causes])))
+        if other.cost < cost + 0.005 and {c.family for c in other.causes} != {c.family for c in reading.causes}:
+            words = "; ".join(f"{c.quantity}: {c.message}" for c in _in_order(merged(other.causes)))
             notes.append(f"the claims fit as well: {words}; claims of dz and da would tell")
             break
     truth = _truth(given, reduction)
