@@ -11,11 +11,12 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import from lower floors only. `autodiff` is the package's own front door.
 FLOORS = [
-    {"autodiff.kernels"},
+    {"autodiff.kernels", "autodiff.names", "autodiff.mathml"},
     {"autodiff.primitives"},
     {"autodiff.operations", "autodiff.sweeps", "autodiff.trees"},
     {"autodiff.value"},
     {"autodiff.tensor", "autodiff.scalars"},
+    {"autodiff.forms"},
     {"autodiff.array_functions", "autodiff.notation", "autodiff.copies"},
     {"autodiff.pictures.layout", "autodiff.array_compositions", "autodiff.linear_algebra"},
     {"autodiff.pictures.dot"},
@@ -31,6 +32,7 @@ FLOORS = [
     {"nn.audit.report", "nn.audit.claims", "nn.audit.child"},
     {"nn.audit.rules", "nn.audit.derivative", "nn.audit.formula", "nn.audit.graphs"},
     {"nn.audit.hypotheses"},
+    {"nn.audit.fitted"},
     {"nn.audit.diagnosis"},
     {"nn.audit.function"},
     {"nn.audit.model"},

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from nn.audit import fitted
 from nn.audit.claims import Case, case
 from nn.audit.hypotheses import (
     BIASES,
@@ -31,10 +32,8 @@ from nn.audit.hypotheses import (
     WEIGHTS,
     Hypothesis,
     Step,
-    clipped,
     factors,
     slope_of,
-    sloped,
 )
 from nn.audit.report import Cause, Report, merged
 from nn.audit.rules import SAFETY, Known, Rules, exactly
@@ -114,6 +113,7 @@ class Reading:
     right: list[str] = field(default_factory=list)
     dz: Known | None = None
     da: Known | None = None
+    later: dict[int, Any] = field(default_factory=dict)  # the dz of the layers that were passed
 
     @cached_property
     def causes(self) -> list[Cause]:
@@ -240,12 +240,18 @@ class Diagnosis:
     def _step(
         self, kind: str, k: int, right: Known, reading: Reading, da: Known | None = None, dz: Known | None = None
     ) -> Step:
-        others = tuple(x for (name, j), x in self.case.claims.items() if name == "dz" and j != k)
+        scale = 1.0 / self.whole if self.place == PLACES[2] else 1.0
+        here = scale if kind in ("dW", "db") else 1.0
+        others = {j: x for (name, j), x in self.case.claims.items() if name == "dz" and j != k}
+        others |= {j: x for j, x in reading.later.items() if j != k}
+        made = [self.claim(name, k) for name in ("dW", "db")]
         return Step(
             self.case, self.rules, kind, k, right, [None if x is None else x.value for x in self.z],
-            [x.value for x in self.a], None if da is None else da.value, None if dz is None else dz.value,
-            None if reading.dz is None else reading.dz.value, None if reading.da is None else reading.da.value, others,
-            self.claim(kind, k), 1.0 / self.whole if self.place == PLACES[2] else 1.0,
+            [x.value for x in self.a], None if da is None else da.value * here, None if dz is None else dz.value * here,
+            None if reading.dz is None else reading.dz.value * here,
+            None if reading.da is None else reading.da.value * here, tuple(x * here for x in others.values()),
+            self.claim(kind, k), scale, (made[0] if made[0] is None else made[0] / scale,
+                                         made[1] if made[1] is None else made[1] / scale),
         )  # fmt: skip
 
     def _da(self, reading: Reading, k: int) -> tuple[Reading, Known, list[Hypothesis]]:
@@ -258,7 +264,10 @@ class Diagnosis:
         if right.agrees(claim):
             return reading.with_((), f"da{k}"), exactly(claim, 0.0), []
         step = self._step("da", k, right, reading)
-        return reading.with_(explained(step, claim, [(h, None) for h in hidden]), f"da{k}"), exactly(claim, 0.0), []
+        known: list[fitted.Candidate] = [(h, None) for h in hidden]
+        if k < self.case.L:
+            known += fitted.children(step, np.ravel, claim)
+        return reading.with_(explained(step, claim, known), f"da{k}"), exactly(claim, 0.0), []
 
     def _right_dz(self, k: int, da: Known, claimed: bool) -> Known:
         if k == self.case.L and not claimed:
@@ -276,7 +285,8 @@ class Diagnosis:
             if right.agrees(claim) or self._by_output(k, da, right).agrees(claim):
                 after = reading.with_((), f"dz{k}")
             else:
-                after = reading.with_(explained(step, claim, list(self._candidates(step, k, da, hidden))), f"dz{k}")
+                mistakes = [*self._candidates(step, k, da, hidden), *fitted.slopes(step)]
+                after = reading.with_(explained(step, claim, mistakes), f"dz{k}")
             yield self._parameters(after, k, da, exactly(claim, 0.0))
             return
         plain = self._parameters(reading, k, da, right)
@@ -296,7 +306,7 @@ class Diagnosis:
             return
         before = self._fits(k, right)
         alike: list[tuple[Known, list[Cause]]] = []  # mistakes that come to the same are options of one reading
-        for hypothesis, candidate in [*self._scaled(step, k), *self._candidates(step, k, da, hidden)]:
+        for hypothesis, candidate in [*self._fitted(step, k, hidden), *self._candidates(step, k, da, hidden)]:
             value = _made(hypothesis, step) if candidate is None else candidate
             if value is None or value.shape != right.value.shape or not np.isfinite(value).all():
                 continue
@@ -311,6 +321,10 @@ class Diagnosis:
                     alike.append((loose, [cause]))
         for known, options in alike:
             yield self._parameters(reading, k, da, known).with_(options, f"dz{k}")
+        if not any(self._fits(k, known) == sum(x is not None for x in made) for known, _ in alike):
+            for known, pair in self._pairs(step, k, da, hidden):
+                after = self._parameters(reading, k, da, known)
+                yield after.with_([pair[0]], f"dz{k}").with_([pair[1]], f"dz{k}")
 
     def _by_output(self, k: int, da: Known, right: Known) -> Known:
         """dz_k with the derivative written with a_k, which differs where a wrong a_k was claimed."""
@@ -350,25 +364,59 @@ class Diagnosis:
             value = _made(hypothesis, replace(step, kind="da", right=da))
             if value is None or value.shape != da.value.shape:
                 continue
-            with np.errstate(all="ignore"):
-                passed = self._right_dz(k, Known(value, np.zeros(value.shape)), claimed=True).value
-            yield hypothesis, passed
+            yield hypothesis, self._passed(k, value)
 
-    def _scaled(self, step: Step, k: int) -> Iterator[tuple[Hypothesis, Any]]:
-        """dz_k with a factor that the parameters' gradients suggest."""
+    def _fitted(self, step: Step, k: int, hidden: Sequence[Hypothesis]) -> Iterator[fitted.Candidate]:
+        """The mistakes at dz_k that have a number of their own, which the parameters' gradients tell."""
+        right, loose = step.right.value, _loose(self.case)
         for name, number in factors(self.case, step.kind):
             if number != 1.0:
-                words = f"it carries a factor {name}"
-                yield Hypothesis("dz", "factor", words, lambda s: None, factor=name), number * step.right.value
-        yield Hypothesis("dz", "zero", "it is zero throughout", lambda s: None), 0.0 * step.right.value
-        db = self.claim("db", k)
-        if db is not None and self.place != PLACES[2]:
-            for value in sloped(step, db):
-                words = "the slope below 0 is another"
-                yield Hypothesis("dz", "activation-derivative", words, lambda s: None), value
-            for bound, value in clipped(step, db):
-                words = f"its elements are clipped at {bound:.6g}"
-                yield Hypothesis("dz", "clipped", words, lambda s: None, factor=f"{bound:.6g}", rule="clipped"), value
+                yield fitted.factor(name), number * right
+        yield fitted.hypothesis("dz", "zero", "it is zero throughout"), 0.0 * right
+        ratio = fitted.ratio(fitted.seen(step, right), fitted.claimed(step), loose)
+        if ratio is not None:
+            yield fitted.factor(fitted.name_of(self.case, "dz", ratio, loose)), ratio * right
+        yield from fitted.slopes(step)
+        yield from fitted.clipped(step)
+        if k == self.case.L:
+            yield from fitted.added(step)
+        elif hidden:
+            through = lambda da: fitted.seen(step, self._passed(k, da))  # noqa: E731
+            for hypothesis, da in fitted.children(step, through, fitted.claimed(step)):
+                yield hypothesis, self._passed(k, da)
+
+    def _pairs(
+        self, step: Step, k: int, da: Known, hidden: Sequence[Hypothesis]
+    ) -> Iterator[tuple[Known, tuple[Cause, Cause]]]:
+        """dz_k with two mistakes, where one does not do: one in da_k and one in f', or one of them and a factor."""
+        loose, target = _loose(self.case), fitted.claimed(step)
+        upstreams: list[tuple[Hypothesis | None, Any]] = [(None, da.value)]
+        upstreams += [(h, _made(h, replace(step, kind="da", right=da))) for h in hidden]
+        for first, upstream in upstreams:
+            if upstream is None or upstream.shape != da.value.shape or not np.isfinite(upstream).all():
+                continue
+            values: list[tuple[Hypothesis | None, Hypothesis | None, Any]]
+            values = [(first, None, self._passed(k, upstream))]
+            values += [(first, h, _made(h, replace(step, da=upstream))) for h in DZ]
+            for one, other, value in values:
+                if value is None or value.shape != upstream.shape or not np.isfinite(value).all():
+                    continue
+                ratio = fitted.ratio(fitted.seen(step, value), target, loose)
+                causes = [h for h in (one, other) if h is not None]
+                if ratio is not None and abs(ratio - 1) > 100 * loose:
+                    causes.append(fitted.factor(fitted.name_of(self.case, "dz", ratio, loose)))
+                    value = ratio * value
+                if ratio is None or len(causes) != 2:
+                    continue
+                known = Known(value, 8 * step.right.bound + loose * np.abs(value))
+                if self._fits(k, known) == sum(x is not None for x in step.made):
+                    worst = step.right.worst(value)
+                    yield known, (_cause(step, causes[0], value, worst), _cause(step, causes[1], value, worst))
+
+    def _passed(self, k: int, da: Any) -> Any:
+        """dz_k of a da_k, by the right rule."""
+        with np.errstate(all="ignore"):
+            return self._right_dz(k, Known(da, np.zeros(da.shape)), claimed=True).value
 
     def _parameters(self, reading: Reading, k: int, da: Known, dz: Known) -> Reading:
         """The reading after dW_k and db_k, given dz_k."""
@@ -383,9 +431,10 @@ class Diagnosis:
             if right.agrees(claim):
                 reading = reading.with_((), f"{kind}{k}")
                 continue
-            step = self._step(kind, k, right, reading, da=da.scaled(scale), dz=dz.scaled(scale))
-            reading = reading.with_(explained(step, claim, [(h, None) for h in known]), f"{kind}{k}")
-        return replace(reading, dz=dz, da=da)
+            step = self._step(kind, k, right, reading, da=da, dz=dz)
+            mistakes: list[fitted.Candidate] = [*((h, None) for h in known), *fitted.samples(step)]
+            reading = reading.with_(explained(step, claim, mistakes), f"{kind}{k}")
+        return replace(reading, dz=dz, da=da, later={**reading.later, k: dz.value})
 
 
 COST = attrgetter("cost")

@@ -36,6 +36,7 @@ class Step:
     others: tuple[Any, ...] = ()  # the dz of other layers that are claimed
     claim: Any = None  # what is claimed here, where it is
     scale: float = 1.0  # the 1/n that enters at dW and db, where it does
+    made: tuple[Any, Any] = (None, None)  # the claimed dW_k and db_k, without that 1/n
 
     @property
     def name(self) -> str:
@@ -82,16 +83,6 @@ def _times(step: Step, slope: Any) -> Any:
 
 def _with_slope(slope: float) -> Callable[[Step], Any]:
     return lambda s: _times(s, lambda s: np.where(s.z[s.k] > 0, 1.0, slope)) if s.name == "leaky_relu" else None
-
-
-def _fitted_slope(s: Step) -> Any:
-    """With the slope below 0 that the claim has."""
-    if s.name not in ("relu", "leaky_relu") or s.claim is None or s.da is None:
-        return None
-    below = (s.z[s.k] < 0) & (s.da != 0)
-    if not below.any():
-        return None
-    return s.da * np.where(s.z[s.k] > 0, 1.0, float(np.median(s.claim[below] / s.da[below])))
 
 
 def _softmax(s: Step, form: Callable[[Any, Any], Any]) -> Any:
@@ -176,7 +167,6 @@ DZ = [
                  f"it is the derivative of another activation, {other}, written with the output",
                  _of_another_by_output(other), f"dz{{k}} = da{{k}} * {other}'(z{{k}}), written with a{{k}}")
       for other in BY_OUTPUT),
-    Hypothesis("dz", "activation-derivative", "the slope below 0 is another", _fitted_slope),
     Hypothesis("dz", "activation-derivative", "z{k} stands in the place of the derivative",
                lambda s: _times(s, lambda s: s.z[s.k]), "dz{k} = da{k} * z{k}"),
     Hypothesis("dz", "activation-derivative", "the activation stands in the place of its derivative",
@@ -541,46 +531,3 @@ def factors(case: Case, kind: str) -> Iterator[tuple[str, float]]:
         ("3", 3.0), ("10", 10.0), ("1/10", 0.1),
     )  # fmt: skip
     yield from (pair for pair in known if m > 1 or "m" not in pair[0])  # with one output, 1/(nm) is 1/n again
-
-
-# --- mistakes with a number that only db_k tells, where dz_k is not claimed -----------------------------------------
-
-
-def sloped(step: Step, db: Any) -> Iterator[Any]:
-    """dz_k with the slope below 0 that db_k asks for."""
-    if step.name not in ("relu", "leaky_relu") or step.da is None:
-        return
-    below = np.where(step.z[step.k] <= 0, step.da, 0.0)
-    total = below.sum(axis=0)
-    j = int(np.abs(total).argmax())
-    if total[j]:
-        slope = (db[0, j] - (step.da - below).sum(axis=0)[j]) / total[j]
-        yield (step.da - below) + slope * below
-
-
-def clipped(step: Step, db: Any) -> Iterator[tuple[float, Any]]:
-    """(bound, dz_k) with the elements of dz_k, or of da_k before it, clipped at the bound that db_k asks for."""
-    right = step.right.value
-    bases = [(right, np.ones(right.shape))]
-    if _elementwise(step):
-        bases.append((step.da, slope_of(step.name, step.z[step.k])))
-    for base, weight in bases:
-        for bound in _bounds(base, weight, db):
-            yield bound, np.clip(base, -bound, bound) * weight
-
-
-def _bounds(base: Any, weight: Any, db: Any) -> Iterator[float]:
-    """The bounds c for which the sum of weight * clip(base, -c, c) over the samples is db.
-
-    With the elements above c known, the sum is linear in c: so one c for every number of them, for one unit.
-    """
-    j = int(np.abs((weight * base).sum(axis=0) - db[0]).argmax())
-    order = np.argsort(np.abs(base[:, j]))
-    b, w = base[order, j], weight[order, j]
-    sizes = np.abs(b)
-    below = np.append(0.0, np.cumsum(w * b)[:-1])  # what is not clipped
-    steep = np.cumsum((w * np.sign(b))[::-1])[::-1]  # what is, per unit of c
-    with np.errstate(all="ignore"):
-        c = (db[0, j] - below) / steep
-        fits = (c > 0) & (c >= np.append(0.0, sizes[:-1]) * (1 - 1e-9)) & (c <= sizes * (1 + 1e-9))
-    yield from map(float, c[fits])
