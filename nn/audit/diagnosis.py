@@ -89,7 +89,7 @@ def audit_claims(
     'right'
     >>> print(audit_claims(**net, claims={"dW1": X.T @ dz, "db1": dz.mean(axis=0)}).text("what"))
     wrong: 1 cause
-    db1: it carries a factor 1/n
+    db1: it carries a factor 1/n (n = 3)
       worst at [0, 0]: claimed -0.0222222, right -0.0666667
     right, given what came before: dW1
     """
@@ -201,22 +201,24 @@ class Diagnosis:
         return Known(value, 4 * step.right.bound + 8 * self.case.eps * np.abs(value))
 
     def fits(self) -> bool:
-        """Whether the last layer is right as it stands."""
-        k = self.case.L
+        """Whether the last layer is right as it stands, but for a factor."""
+        k, loose = self.case.L, _loose(self.case)
         with np.errstate(all="ignore"):
             da = self.rules.dyhat(self.a[k])
             claim = self.claim("da", k)
-            if claim is not None and not da.agrees(claim):
-                return False
-            da = da if claim is None else exactly(claim, 0.0)
-            dz = self._right_dz(k, da, claim is not None)
+            if claim is not None:
+                return da.agrees(claim) or fitted.ratio(da.value, claim, loose) is not None
+            dz = self._right_dz(k, da, claimed=False)
             claim = self.claim("dz", k)
-            if claim is not None and not dz.agrees(claim):
-                return False
+            if claim is not None:
+                return dz.agrees(claim) or fitted.ratio(dz.value, claim, loose) is not None
             if not SAFETY * dz.bound.max() < 0.01 * np.abs(dz.value).max():
                 return False  # what is as coarse as this fits anything
-            made = sum((kind, k) in self.case.claims for kind in ("dW", "db"))
-            return self._fits(k, dz if claim is None else exactly(claim, 0.0)) == made
+            if self._fits(k, dz):
+                return True
+            step = self._step("dz", k, dz, Reading(), da=da)
+            made = fitted.claimed(step)
+            return len(made) > 0 and fitted.ratio(fitted.seen(step, dz.value), made, loose) is not None
 
     def _note(self, step: Step, claim: Any, causes: list[Options], right: list[str]) -> None:
         if step.right.agrees(claim):
@@ -306,9 +308,8 @@ class Diagnosis:
             return
         before = self._fits(k, right)
         alike: list[tuple[Known, list[Cause]]] = []  # mistakes that come to the same are options of one reading
-        for hypothesis, candidate in [*self._fitted(step, k, hidden), *self._candidates(step, k, da, hidden)]:
-            value = _made(hypothesis, step) if candidate is None else candidate
-            if value is None or value.shape != right.value.shape or not np.isfinite(value).all():
+        for hypothesis, value in self._all(step, k, da, hidden):
+            if value.shape != right.value.shape or not np.isfinite(value).all():
                 continue
             loose = Known(value, 8 * right.bound + _loose(self.case) * np.abs(value))
             if self._fits(k, loose) > before:
@@ -366,13 +367,14 @@ class Diagnosis:
                 continue
             yield hypothesis, self._passed(k, value)
 
-    def _fitted(self, step: Step, k: int, hidden: Sequence[Hypothesis]) -> Iterator[fitted.Candidate]:
-        """The mistakes at dz_k that have a number of their own, which the parameters' gradients tell."""
+    def _all(self, step: Step, k: int, da: Known, hidden: Sequence[Hypothesis]) -> Iterator[fitted.Candidate]:
+        """The mistakes at dz_k, and then those with a number of their own, which the parameters' gradients tell."""
         right, loose = step.right.value, _loose(self.case)
         for name, number in factors(self.case, step.kind):
             if number != 1.0:
                 yield fitted.factor(name), number * right
         yield fitted.hypothesis("dz", "zero", "it is zero throughout"), 0.0 * right
+        yield from self._candidates(step, k, da, hidden)
         ratio = fitted.ratio(fitted.seen(step, right), fitted.claimed(step), loose)
         if ratio is not None:
             yield fitted.factor(fitted.name_of(self.case, "dz", ratio, loose)), ratio * right
@@ -561,11 +563,19 @@ def _cause(step: Step, hypothesis: Hypothesis, claim: Any, worst: tuple[int, ...
     message, found, right = (
         in_layout(text.format(**words), layout) for text in (hypothesis.words, hypothesis.found, expected)
     )
+    if hypothesis.kind == "factor":
+        message += _letters(step.case, hypothesis.factor)
     return Cause(
         quantity, k, (k,), hypothesis.kind, message, hypothesis.factor, found or None, right, _fix(hypothesis),
         worst if layout == "row" else worst[::-1], float(claim[worst]), float(step.right.value[worst]),
         hypothesis.rule or hypothesis.words,
     )  # fmt: skip
+
+
+def _letters(given: Case, factor: str | None) -> str:
+    """What the letters of a factor stand for: " (n = 5)"."""
+    values = [f"{letter} = {number}" for letter, number in (("n", given.n), ("m", given.m)) if letter in (factor or "")]
+    return f" ({', '.join(values)})" if values else ""
 
 
 MATRIX = r"((?:dz|da|dW|z|a|W|X)\d*(?:\^T)?|\([^()]*\)\^T)"
@@ -605,7 +615,7 @@ def diagnosed(given: Case) -> Report:
             break
     assert best is not None
     cost, _, readings, reduction, place = best
-    if any(cause.kind == "unexplained" for cause in readings[0].causes):
+    if cost >= 2 * PLAIN:
         for k, hypothesis in (
             (k, h) for h in FORWARD for k in range(given.L + 1) if (h.at, k or 1) not in given.claims
         ):
@@ -696,7 +706,7 @@ def _uniform(given: Case, causes: Sequence[Cause]) -> list[Cause]:
     dW, db = found.get("dW"), found.get("db")
     if dW is None or db is None or dW.factor != db.factor:
         return list(causes)
-    both = replace(dW, message=f"dW and db of every layer carry a factor {dW.factor}")
+    both = replace(dW, message=f"dW and db of every layer carry a factor {dW.factor}{_letters(given, dW.factor)}")
     return [both, *(cause for cause in causes if cause is not dW and cause is not db)]
 
 

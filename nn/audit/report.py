@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Any
 
 HINTS = ("where", "what", "fix")  # how much a printed report gives away, in this order
@@ -57,27 +58,35 @@ class Cause:
             "right": self.right,
         }
 
-    def text(self, hint: str = "fix") -> str:
-        """The cause in words, as much of it as the hint level allows."""
-        where = self.quantity if self.layer is not None or len(self.layers) < 2 else (
-            f"{self.quantity} in layers {', '.join(map(str, self.layers))}"
-        )  # fmt: skip
-        if hint == "where":
-            return f"{where}: the first step that is wrong given what came before it"
-        lines = [f"{where}: {self.message}"]
+    def place(self) -> str:
+        """The quantity, and the layers where it is wrong in several."""
+        if self.layer is not None or len(self.layers) < 2:
+            return self.quantity
+        return f"{self.quantity} in layers {', '.join(map(str, self.layers))}"
+
+    def details(self, hint: str = "fix") -> list[tuple[str, str]]:
+        """[(what, said), ...]: the worst element, the formulas and the mend, as much as the hint level allows."""
+        found = []
         if self.index is not None and self.claimed is not None and self.right is not None:
             at = ", ".join(map(str, self.index))
             first = (min if self.quantity in ("z", "a") else max)(self.layers, default=0)
-            of = "" if where == self.quantity else f"{self.quantity}{first}"
-            lines.append(f"  worst at {of}[{at}]: claimed {self.claimed + 0.0:.6g}, right {self.right + 0.0:.6g}")
+            of = "" if self.place() == self.quantity else f"{self.quantity}{first}"
+            # + 0.0: no number reads -0
+            numbers = f"claimed {self.claimed + 0.0:.6g}, right {self.right + 0.0:.6g}"
+            found.append((f"worst at {of}[{at}]", numbers))
         if hint == "fix":
-            if self.found:
-                lines.append(f"  claimed: {self.found}")
-            if self.expected:
-                lines.append(f"  right:   {self.expected}")
-            if self.fix:
-                lines.append(f"  {self.fix}")
-        return "\n".join(lines)
+            said = (("claimed", self.found), ("right", self.expected), ("to do", self.fix))
+            found += [(what, text) for what, text in said if text]
+        return found
+
+    def text(self, hint: str = "fix") -> str:
+        """The cause in words, as much of it as the hint level allows."""
+        if hint == "where":
+            return f"{self.place()}: the first step that is wrong given what came before it"
+        details = self.details(hint)
+        width = max((len(what) + 1 for what, _ in details if not what.startswith("worst")), default=0)
+        lines = [f"{what}:".ljust(width) + f" {said}" for what, said in details]
+        return "\n".join([f"{self.place()}: {self.message}", *(f"  {line}" for line in lines)])
 
 
 @dataclass(frozen=True)
@@ -117,21 +126,50 @@ class Report:
         """The report in words; hint: "where", "what" or "fix", the last giving all away. ValueError for another."""
         if hint not in HINTS:
             raise ValueError(f"hint is one of {', '.join(HINTS)}, got {hint!r}")
-        count = len(self.causes)
-        lines = [f"{self.verdict}: {count} cause{'s' if count != 1 else ''}" if count else self.verdict]
-        lines += [cause.text(hint) for cause in self.causes]
-        if self.inherited:
-            lines.append(f"inherits: {', '.join(sorted(self.inherited, key=_order))}")
-        if self.right and self.causes:
-            lines.append(f"right, given what came before: {', '.join(sorted(self.right, key=_order))}")
-        lines += [f"note: {note}" for note in self.notes]
-        return "\n".join(lines)
+        return "\n".join([self._title(), *(cause.text(hint) for cause in self.causes), *self._rest()])
 
     def __str__(self) -> str:
         return self.text()
 
     def _repr_markdown_(self) -> str:
-        return "```\n" + self.text() + "\n```"
+        lines = [f"**{self._title()}**", ""]
+        for cause in self.causes:
+            lines += [f"- **{cause.place()}**: {_unmarked(cause.message)}"]
+            lines += [f"    - {what}: `{said}`" for what, said in cause.details()]
+        lines += ["", *(f"- {_unmarked(line)}" for line in self._rest())]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for cause in self.causes:
+            details = "".join(
+                f"<tr><td {CELL};opacity:.75'>{escape(what)}</td><td {CELL}'><code>{escape(said)}</code></td></tr>"
+                for what, said in cause.details()
+            )
+            rows.append(
+                f"<li style='margin:.4em 0'><b>{escape(cause.place())}</b>: {escape(cause.message)}"
+                f"<table style='border-collapse:collapse;margin:.2em 0'>{details}</table></li>"
+            )
+        rest = "".join(f"<div style='opacity:.85'>{escape(line)}</div>" for line in self._rest())
+        colour = {True: "#1a7f37", False: "#c2410c", None: "#8a6d00"}[self.ok]
+        return (
+            f"<div style='border-left:4px solid {colour};padding:.2em 1em'><div><b>{escape(self._title())}</b></div>"
+            + (f"<ol style='margin:.2em 0 .4em;padding-left:1.6em'>{''.join(rows)}</ol>" if rows else "")
+            + f"{rest}</div>"
+        )
+
+    def _title(self) -> str:
+        count = len(self.causes)
+        return f"{self.verdict}: {count} cause{'s' if count != 1 else ''}" if count else self.verdict
+
+    def _rest(self) -> list[str]:
+        """What is said after the causes, a line each."""
+        lines = []
+        if self.inherited:
+            lines.append(f"inherits: {', '.join(sorted(self.inherited, key=_order))}")
+        if self.right and self.causes:
+            lines.append(f"right, given what came before: {', '.join(sorted(self.right, key=_order))}")
+        return [*lines, *(f"note: {note}" for note in self.notes)]
 
 
 def _order(name: str) -> tuple[int, str]:
@@ -155,6 +193,14 @@ def merged(causes: Sequence[Cause]) -> tuple[Cause, ...]:
         texts: dict[str, Any] = {name: _in_k(getattr(first, name), first.layer) for name in TEXTS}
         found.append(replace(first, quantity=family, layer=None, layers=layers, **texts))
     return tuple(found)
+
+
+CELL = "style='padding:0 .8em 0 0;text-align:left;vertical-align:top"
+
+
+def _unmarked(text: str) -> str:
+    """Text that Markdown leaves as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text)
 
 
 TEXTS = ("message", "found", "expected", "fix")
