@@ -722,7 +722,7 @@ def check_formula(
     dW: a[k] stands where a[k-1] belongs (the formula gives n_k x n_k, dW[k] is n_k x n_{k-1})
       claimed: dW[k] = dz[k] @ a[k].T
       right:   dW[k] = dz[k] @ a[k-1].T
-      write a[k-1] for a[k]
+      to do:   write a[k-1] for a[k]
     >>> check_formula("dz = da * f'(z)").context["condition"]
     'f acts elementwise (not softmax)'
     """
