@@ -21,7 +21,8 @@ class Case:
     """A network on a batch, with claims. All arrays are float64 in the row layout; lists have None at [0].
 
     n: samples; m: outputs; eps: the rounding unit of the coarsest precision that came in. wrong_shapes: {name: what
-    came and what was expected}; those claims are left out.
+    came and what was expected}; those claims are left out. turned: the claims whose transpose has the right shape; they
+    are turned back.
     """
 
     sizes: tuple[int, ...]
@@ -41,6 +42,7 @@ class Case:
     learning_rate: float | None = None
     loss_value: float | None = None
     wrong_shapes: dict[str, tuple[str, int, str, Any]] = field(default_factory=dict)
+    turned: dict[tuple[str, int], str] = field(default_factory=dict)  # what is said of claims that came transposed
 
     @property
     def L(self) -> int:
@@ -102,6 +104,7 @@ def case(
         biases.append(given.matrix(f"b{k}", b[k - 1], layout, 1, widths[k]))
     found: dict[tuple[str, int], Any] = {}
     wrong: dict[str, tuple[str, int, str, Any]] = {}
+    turned: dict[tuple[str, int], str] = {}
     for name, claim in claims.items():
         kind, k = claim_name(name, L)
         if claim is None:
@@ -110,7 +113,11 @@ def case(
         try:
             found[kind, k] = given.matrix(name, claim, layout, rows, columns)
         except ValueError as error:
-            wrong[f"{kind}{k}"] = (kind, k, str(error), claim)
+            try:
+                found[kind, k] = given.matrix(name, np.asarray(claim, float).T, layout, rows, columns)
+                turned[kind, k] = str(error)
+            except ValueError:
+                wrong[f"{kind}{k}"] = (kind, k, str(error), claim)
     before = None
     if previous is not None:
         X0 = given.matrix("previous X", previous[0], layout, None, widths[0])
@@ -118,7 +125,7 @@ def case(
     sign = -1.0 if direction == "descent" else 1.0
     return Case(
         widths, names, loss, reduction, sign, weights, biases, inputs, targets, found, given.eps, given.tiny, layout,
-        before, learning_rate, loss_value, wrong,
+        before, learning_rate, loss_value, wrong, turned,
     )  # fmt: skip
 
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nn.audit.claims import Case
-from nn.audit.hypotheses import Hypothesis, Step, factors, slope_of
+from nn.audit.steps import Hypothesis, Step
 
 Candidate = tuple[Hypothesis, Any]  # a mistake, and what it makes of the step
 
@@ -24,7 +23,7 @@ def hypothesis(at: str, kind: str, words: str, rule: str = "", factor: str | Non
 def seen(step: Step, dz: Any) -> Any:
     """What a dz_k leads to of what is claimed of dW_k and db_k, as one row of numbers."""
     dW, db = step.made
-    parts = [] if dW is None else [(step.a[step.k - 1].T @ dz).ravel()]
+    parts = [] if dW is None else [(step.below.T @ dz).ravel()]
     return np.concatenate([*parts, *([] if db is None else [dz.sum(axis=0)])])
 
 
@@ -46,46 +45,89 @@ def coefficients(parts: Sequence[Any], total: Any) -> Any:
     return found / sizes if rank == columns.shape[1] else None
 
 
-def chosen(parts: Sequence[Any], total: Any) -> list[int] | None:
-    """Which of the parts the total is the sum of, if some are and some are not."""
-    found = coefficients(parts, total) if len(parts) > 1 else None
-    if found is None or not (np.abs(found - np.rint(found)) < 0.02).all():
+def weights(parts: Sequence[Any], total: Any) -> list[float] | None:
+    """The weights with which the parts add up to the total, if they are not all 1: whole numbers, or one odd one.
+
+    Solved for where there are numbers enough; else one part at a time is left out, doubled or turned.
+    """
+    if len(parts) < 2:
         return None
-    keep = np.rint(found)
-    if not np.isin(keep, (0.0, 1.0)).all() or keep.all() or not keep.any():
+    found = coefficients(parts, total)
+    if found is None:
+        return _one_odd(np.stack([np.ravel(part) for part in parts]), np.ravel(total))
+    near = np.rint(found)
+    whole = np.abs(found - near) < 0.02
+    rounded = np.where(whole, near, found)
+    fits = whole.all() or (rounded == 1.0).sum() == len(parts) - 1
+    if not fits or (rounded == rounded[0]).all() or np.abs(rounded).max() > 9:
         return None
-    return [int(i) for i in np.flatnonzero(keep)]
+    return [float(c) for c in rounded]
 
 
-def _listed(numbers: Sequence[int], whole: int) -> str:
-    return f"{', '.join(str(i + 1) for i in numbers)} of {whole}"
+def _one_odd(parts: Any, total: Any) -> list[float] | None:
+    rest, loose = total - parts.sum(axis=0), 1e-6 * np.abs(parts).max()
+    for weight in (0.0, 2.0, -1.0):
+        fits = np.flatnonzero((np.abs(rest - (weight - 1.0) * parts) <= loose).all(axis=1))
+        if len(fits) == 1 and np.abs(rest).max() > 2 * loose:
+            return [weight if i == fits[0] else 1.0 for i in range(len(parts))]
+    return None
+
+
+def in_words(weighed: Sequence[float], what: str, plural: str) -> tuple[str, str]:
+    """(what is told of the weights, and the rule without numbers)."""
+    odd = {c for c in weighed if c != 1.0}
+    at = [str(i + 1) for i, c in enumerate(weighed) if c != 1.0]
+    others = [str(i + 1) for i, c in enumerate(weighed) if c == 1.0]
+    if odd == {0.0}:
+        if len(at) < len(others):
+            one = len(at) == 1
+            return (f"{what if one else plural} {', '.join(at)} of {len(weighed)} {'is' if one else 'are'} left out",
+                    f"some {plural} are left out")  # fmt: skip
+        return f"only {what} {', '.join(others)} of {len(weighed)} counts", f"some {plural} are left out"
+    if odd == {2.0}:
+        return f"{what} {', '.join(at)} of {len(weighed)} counts twice", f"a {what} counts twice"
+    if odd == {-1.0}:
+        return f"{what} {', '.join(at)} of {len(weighed)} enters with the wrong sign", f"the sign of a {what} is wrong"
+    told = ", ".join(f"{c:.6g}" for c in weighed)
+    return f"the {plural} are weighted {told}", f"the {plural} are weighted"
 
 
 def children(step: Step, through: Callable[[Any], Any], target: Any) -> Iterator[Candidate]:
-    """da_k with some of the children only; through(da) is what of it is claimed, as the target."""
-    W, dz = step.case.W[step.k + 1], step.dz_next
-    parts = [dz[:, j : j + 1] @ W[:, j : j + 1].T for j in range(W.shape[1])]
-    keep = chosen([through(part) for part in parts], target)
-    if keep is not None:
-        words = f"only some children are counted: unit {_listed(keep, len(parts))} of layer {step.k + 1}"
-        yield hypothesis("da", "child-sum", words, "only some children are counted"), sum(parts[j] for j in keep)
+    """da_k with other weights of the children; through(da) is what of it is claimed, as the target."""
+    parts = [step.dz_next[:, j : j + 1] @ step.W_next[:, j : j + 1].T for j in range(step.W_next.shape[1])]
+    weighed = weights([through(part) for part in parts], target)
+    if weighed is not None:
+        words, rule = in_words(weighed, "child", "children")
+        yield hypothesis("da", "child-sum", words, rule), sum(c * part for c, part in zip(weighed, parts, strict=True))
 
 
 def samples(step: Step) -> Iterator[Candidate]:
-    """dW_k or db_k with some of the samples only."""
-    rows = [step.a[step.k - 1][i : i + 1].T @ step.dz[i : i + 1] if step.kind == "dW" else step.dz[i : i + 1]
-            for i in range(step.case.n)]  # fmt: skip
-    keep = chosen(rows, step.claim)
-    if keep is not None:
-        words = f"only some samples count: {_listed(keep, len(rows))}"
-        yield hypothesis(step.kind, "batch-sum", words, "only some samples count"), sum(rows[i] for i in keep)
+    """dW_k or db_k with other weights of the samples."""
+    if step.kind == "dW":
+        rows = list(step.below[:, :, None] * step.dz[:, None, :])
+    else:
+        rows = [step.dz[i : i + 1] for i in range(step.case.n)]
+    weighed = weights(rows, step.claim)
+    if weighed is not None:
+        yield (hypothesis(step.kind, "batch-sum", *in_words(weighed, "sample", "samples")),
+               sum(c * row for c, row in zip(weighed, rows, strict=True)))  # fmt: skip
+
+
+def samples_of_dz(step: Step) -> Iterator[Candidate]:
+    """dz_k with other weights of the samples, which is what dW_k and db_k tell."""
+    right = step.right.value
+    rows = [seen(step, np.where(np.arange(step.case.n)[:, None] == i, right, 0.0)) for i in range(step.case.n)]
+    weighed = weights(rows, claimed(step))
+    if weighed is not None:
+        yield (hypothesis("dz", "batch-sum", *in_words(weighed, "sample", "samples")),
+               right * np.array(weighed)[:, None])  # fmt: skip
 
 
 def slopes(step: Step) -> Iterator[Candidate]:
     """dz_k with the slope below 0 that the claims ask for."""
     if step.name not in ("relu", "leaky_relu") or step.da is None:
         return
-    above = step.z[step.k] > 0
+    above = step.z_k > 0
     open_, below = step.da * above, step.da * ~above
     if step.claim is not None:
         found = coefficients([below], step.claim - open_)
@@ -101,7 +143,7 @@ def added(step: Step) -> Iterator[Candidate]:
     """dz_L with a number added to every element of it, or of dL/dyhat before it."""
     ones = [np.ones(step.right.value.shape)]
     if step.da is not None and step.name != "softmax":
-        ones.append(slope_of(step.name, step.z[step.k]))
+        ones.append(step.slope)
     for one in ones:
         found = coefficients([seen(step, one)], claimed(step) - seen(step, step.right.value))
         if found is not None and len(claimed(step)) > 1:
@@ -110,17 +152,24 @@ def added(step: Step) -> Iterator[Candidate]:
 
 
 def clipped(step: Step) -> Iterator[Candidate]:
-    """dz_k with the elements of dz_k, or of da_k before it, clipped at the bound that db_k asks for."""
+    """dz_k with the elements of dz_k, or of da_k before it, clipped at the bound that the claims ask for."""
+    right = step.right.value
+    if step.claim is not None:  # the bound can be read off
+        if step.name != "softmax" and step.da is not None:
+            with np.errstate(all="ignore"):
+                top = float(np.abs(np.where(step.slope != 0.0, step.claim / step.slope, 0.0)).max())
+            clip = hypothesis("da", "clipped", f"its elements are clipped at {top:.6g}", "clipped", f"{top:.6g}")
+            yield clip, np.clip(step.da, -top, top) * step.slope
+        return
     if step.made[1] is None:
         return
-    right = step.right.value
-    bases = [(right, np.ones(right.shape))]
+    bases = [("dz", right, np.ones(right.shape))]
     if step.name != "softmax" and step.da is not None:
-        bases.append((step.da, slope_of(step.name, step.z[step.k])))
-    for base, weight in bases:
+        bases.append(("da", step.da, step.slope))
+    for at, base, weight in bases:
         for bound in _bounds(base, weight, step.made[1]):
             words = f"its elements are clipped at {bound:.6g}"
-            clip = hypothesis("dz", "clipped", words, "clipped", f"{bound:.6g}")
+            clip = hypothesis(at, "clipped", words, "clipped", f"{bound:.6g}")
             yield clip, np.clip(base, -bound, bound) * weight
 
 
@@ -151,12 +200,6 @@ def ratio(value: Any, total: Any, loose: float) -> float | None:
     return found if np.isfinite(found) and found != 0 and bool(close.all()) else None
 
 
-def factor(name: str) -> Hypothesis:
-    """That dz_k carries a factor of that name."""
-    return hypothesis("dz", "factor", f"it carries a factor {name}", factor=name)
-
-
-def name_of(case: Case, kind: str, number: float, loose: float) -> str:
-    """The factor by its name, or by its digits."""
-    names = [name for name, known in factors(case, kind) if abs(known - number) <= 100 * loose * abs(known)]
-    return names[0] if names else f"{number:.6g}"
+def factor(name: str, at: str = "dz") -> Hypothesis:
+    """That a quantity carries a factor of that name."""
+    return hypothesis(at, "factor", f"it carries a factor {name}", factor=name)

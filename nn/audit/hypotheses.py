@@ -1,69 +1,33 @@
 """The mistakes the doctor knows, as data: what each makes of a step, in one line.
 
-A Step is one quantity of the backward pass with everything its rule could have been given. make(step) is what the
-mistake yields there, or None where it makes no sense (no such operand, shapes that do not fit). The order is that of
-preference, where two mistakes yield the same numbers.
+The order is that of preference, where two mistakes yield the same numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from nn.audit.claims import Case
-from nn.audit.rules import Known, Rules
+from nn.audit.steps import (
+    Hypothesis,
+    Step,
+    is_square,
+    outer,
+    previous_a,
+    previous_db,
+    previous_dW,
+    previous_dz,
+    previous_pass,
+    previous_y,
+    slope_of,
+)
 from nn.by_hand import ACTIVATIONS, LOSSES
 
+Form = Callable[[Step], Any]
 
-@dataclass
-class Step:
-    """One quantity, kind and k, with its right value and what stands around it; arrays in the row layout."""
-
-    case: Case
-    rules: Rules
-    kind: str
-    k: int
-    right: Known
-    z: list[Any]
-    a: list[Any]
-    da: Any = None  # dL/da_k, the upstream of dz_k
-    dz: Any = None  # dL/dz_k, the upstream of dW_k and db_k
-    dz_next: Any = None  # dL/dz_{k+1}, the upstream of da_k
-    da_next: Any = None  # dL/da_{k+1}
-    others: tuple[Any, ...] = ()  # the dz of other layers that are claimed
-    claim: Any = None  # what is claimed here, where it is
-    scale: float = 1.0  # the 1/n that enters at dW and db, where it does
-    made: tuple[Any, Any] = (None, None)  # the claimed dW_k and db_k, without that 1/n
-
-    @property
-    def name(self) -> str:
-        """The activation of layer k."""
-        return self.case.activations[self.k - 1]
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One mistake at one kind of quantity."""
-
-    at: str
-    kind: str
-    words: str
-    make: Callable[[Step], Any]
-    found: str = ""
-    factor: str | None = None
-    rule: str = ""  # what it has in common with the same mistake in other layers, where the words do not tell
-
-
-def slope_of(name: str, z: Any) -> Any:
-    """f'(z) of an elementwise activation."""
-    f: Any = ACTIVATIONS[name]
-    return f.derivative(z)
-
-
-ELEMENTWISE = tuple(name for name in ACTIVATIONS if name != "softmax")
+ELEMENTWISE = tuple(name for name in ACTIVATIONS if name not in ("softmax", "identity"))
 # f' written with the output a = f(z)
 BY_OUTPUT: dict[str, Callable[[Any], Any]] = {
     "sigmoid": lambda a: a * (1 - a),
@@ -71,463 +35,452 @@ BY_OUTPUT: dict[str, Callable[[Any], Any]] = {
     "softplus": lambda a: 1 - np.exp(-a),
 }
 
-
-def _elementwise(step: Step) -> bool:
-    return step.name != "softmax" and step.da is not None
-
-
-def _times(step: Step, slope: Any) -> Any:
-    found = slope(step) if _elementwise(step) else None
-    return None if found is None else step.da * found
-
-
-def _with_slope(slope: float) -> Callable[[Step], Any]:
-    return lambda s: _times(s, lambda s: np.where(s.z[s.k] > 0, 1.0, slope)) if s.name == "leaky_relu" else None
-
-
-def _softmax(s: Step, form: Callable[[Any, Any], Any]) -> Any:
-    return form(s.a[s.k], s.da) if s.name == "softmax" and s.da is not None else None
-
-
-def previous_dz(s: Step) -> Any:
-    """dL/dz_k of the batch before, by the right rules."""
-    if s.case.previous is None:
-        return None
-    z, a = previous_pass(s)
-    L, scale = s.case.L, s.case.sign / s.rules.count
-    with np.errstate(all="ignore"):
-        if (s.case.activations[-1], s.case.loss) in (("sigmoid", "bce"), ("softmax", "ce")):
-            dz = (a[L] - s.case.previous[1]) * scale
-        else:
-            da = LOSSES[s.case.loss].derivative(s.case.previous[1], a[L]) * scale
-            dz = ACTIVATIONS[s.case.activations[-1]].pullback(z[L], da, 1)
-        for k in range(L - 1, s.k - 1, -1):
-            dz = ACTIVATIONS[s.case.activations[k - 1]].pullback(z[k], dz @ s.case.W[k + 1].T, 1)
-    return dz * s.scale
-
-
-def previous_pass(s: Step) -> tuple[list[Any], list[Any]]:
-    """(z, a) of the batch before."""
-    assert s.case.previous is not None
-    z: list[Any] = [None]
-    a = [s.case.previous[0]]
-    for k in range(1, s.case.L + 1):
-        z.append(a[-1] @ s.case.W[k] + s.case.b[k])
-        a.append(ACTIVATIONS[s.case.activations[k - 1]].value(z[-1], 1))
-    return z, a
-
-
-def _of_another(name: str) -> Callable[[Step], Any]:
-    return lambda s: _times(s, lambda s: slope_of(name, s.z[s.k])) if s.name != name else None
-
-
-def _of_another_by_output(name: str) -> Callable[[Step], Any]:
-    return lambda s: _times(s, lambda s: BY_OUTPUT[name](s.a[s.k])) if s.name != name else None
-
-
-def _by_output_at_input(name: str) -> Callable[[Step], Any]:
-    return lambda s: _times(s, lambda s: BY_OUTPUT[name](s.z[s.k])) if s.name == name else None
-
-
 # --- dz_k from dL/da_k --------------------------------------------------------------------------------------------
 
-DZ = [
-    Hypothesis("dz", "activation-derivative", "the derivative of the activation is missing",
-               lambda s: s.da if s.da is not None else None, "dz{k} = da{k}"),
-    Hypothesis("dz", "activation-derivative", "the derivative of the activation is taken at a{k} instead of z{k}",
-               lambda s: _times(s, lambda s: slope_of(s.name, s.a[s.k])), "dz{k} = da{k} * f'(a{k})"),
-    *(Hypothesis("dz", "activation-derivative", "the derivative is written for the output a{k}, but given z{k}",
-                 _by_output_at_input(name), "dz{k} = da{k} * " + form)
-      for name, form in (("sigmoid", "z{k} * (1 - z{k})"), ("tanh", "(1 - z{k}^2)"),
-                         ("softplus", "(1 - exp(-z{k}))"))),
-    Hypothesis("dz", "activation-derivative", "the mask is inverted: open where z{k} <= 0",
-               lambda s: _times(s, lambda s: np.where(s.z[s.k] <= 0, 1.0, slope_of(s.name, np.array(-1.0))))
-               if s.name in ("relu", "leaky_relu") else None, "dz{k} = da{k} * (z{k} <= 0)"),
-    Hypothesis("dz", "activation-derivative", "the derivative of the activation is squared",
-               lambda s: _times(s, lambda s: slope_of(s.name, s.z[s.k]) ** 2), "dz{k} = da{k} * f'(z{k})^2"),
-    Hypothesis("dz", "activation-derivative", "a term of the derivative is missing: the factor 1 - a{k}",
-               lambda s: _times(s, lambda s: s.a[s.k]) if s.name == "sigmoid" else None, "dz{k} = da{k} * a{k}"),
-    Hypothesis("dz", "activation-derivative", "a term of the derivative is missing: the factor a{k}",
-               lambda s: _times(s, lambda s: 1 - s.a[s.k]) if s.name == "sigmoid" else None,
-               "dz{k} = da{k} * (1 - a{k})"),
-    Hypothesis("dz", "activation-derivative", "1 - a instead of 1 - a^2: the square is missing",
-               lambda s: _times(s, lambda s: 1 - s.a[s.k]) if s.name == "tanh" else None,
-               "dz{k} = da{k} * (1 - a{k})"),
-    Hypothesis("dz", "activation-derivative", "the term 1 of 1 - a^2 is missing",
-               lambda s: _times(s, lambda s: -s.a[s.k] ** 2) if s.name == "tanh" else None, "dz{k} = -da{k} * a{k}^2"),
-    Hypothesis("dz", "activation-derivative", "the slope below 0 is left out",
-               lambda s: _times(s, lambda s: 1.0 * (s.z[s.k] > 0)) if s.name == "leaky_relu" else None,
-               "dz{k} = da{k} * (z{k} > 0)"),
-    *(Hypothesis("dz", "activation-derivative", f"the slope below 0 is {slope:g} instead of 0.01", _with_slope(slope))
-      for slope in (0.1, 0.2, 0.02, 0.05, 0.001)),
-    *(Hypothesis("dz", "activation-derivative", f"it is the derivative of another activation, {other}",
-                 _of_another(other), f"dz{{k}} = da{{k}} * {other}'(z{{k}})")
-      for other in ELEMENTWISE if other != "identity"),
+
+def _times(form: Form, *only: str) -> Form:
+    """dL/da_k times what stands in the place of f'(z_k), for an elementwise f (of the names given only)."""
+
+    def make(s: Step) -> Any:
+        if s.name == "softmax" or s.da is None or (only and s.name not in only):
+            return None
+        slope = form(s)
+        return None if slope is None else s.fitting(s.da * slope)
+
+    return make
+
+
+def _slope(words: str, form: Form, found: str = "", only: tuple[str, ...] = ()) -> Hypothesis:
+    rule = f"dz{{k}} = da{{k}} * {found}" if found else ""
+    return Hypothesis("dz", "activation-derivative", words, _times(form, *only), rule)
+
+
+def _other(name: str, form: Form) -> Form:
+    return lambda s: form(s) if s.name != name else None
+
+
+def _softmax(form: Callable[[Any, Any], Any]) -> Form:
+    return lambda s: form(s.a_k, s.da) if s.name == "softmax" and s.da is not None else None
+
+
+RELUS = ("relu", "leaky_relu")
+SLOPES = [
+    Hypothesis("dz", "activation-derivative", "the derivative of the activation is missing", lambda s: s.da,
+               "dz{k} = da{k}"),
+    _slope("the derivative of the activation is taken at a{k} instead of z{k}", lambda s: slope_of(s.name, s.a_k),
+           "f'(a{k})"),
+    *(_slope("the derivative is written for the output a{k}, but given z{k}",
+             lambda s, form=form: form(s.z_k), text, (name,))  # type: ignore[misc]
+      for (name, form), text in zip(BY_OUTPUT.items(), ("z{k} * (1 - z{k})", "(1 - z{k}^2)", "(1 - exp(-z{k}))"),
+                                    strict=True)),
+    _slope("the mask is inverted: open where z{k} <= 0",
+           lambda s: np.where(s.z_k <= 0, 1.0, slope_of(s.name, np.array(-1.0))), "(z{k} <= 0)", RELUS),
+    _slope("the derivative of the activation is squared", lambda s: s.slope**2, "f'(z{k})^2"),
+    _slope("a term of the derivative is missing: the factor 1 - a{k}", lambda s: s.a_k, "a{k}", ("sigmoid",)),
+    _slope("a term of the derivative is missing: the factor a{k}", lambda s: 1 - s.a_k, "(1 - a{k})", ("sigmoid",)),
+    _slope("1 - a instead of 1 - a^2: the square is missing", lambda s: 1 - s.a_k, "(1 - a{k})", ("tanh",)),
+    _slope("the term 1 of 1 - a^2 is missing", lambda s: -s.a_k**2, "(-a{k}^2)", ("tanh",)),
+    _slope("the slope below 0 is left out", lambda s: 1.0 * (s.z_k > 0), "(z{k} > 0)", ("leaky_relu",)),
+    *(Hypothesis("dz", "activation-derivative", f"it is the derivative of another activation, {name}",
+                 _other(name, _times(lambda s, name=name: slope_of(name, s.z_k))),  # type: ignore[misc]
+                 f"dz{{k}} = da{{k}} * {name}'(z{{k}})") for name in ELEMENTWISE),
     *(Hypothesis("dz", "activation-derivative",
-                 f"it is the derivative of another activation, {other}, written with the output",
-                 _of_another_by_output(other), f"dz{{k}} = da{{k}} * {other}'(z{{k}}), written with a{{k}}")
-      for other in BY_OUTPUT),
-    Hypothesis("dz", "activation-derivative", "z{k} stands in the place of the derivative",
-               lambda s: _times(s, lambda s: s.z[s.k]), "dz{k} = da{k} * z{k}"),
-    Hypothesis("dz", "activation-derivative", "the activation stands in the place of its derivative",
-               lambda s: _times(s, lambda s: s.a[s.k]), "dz{k} = da{k} * f(z{k})"),
-    Hypothesis("dz", "activation-derivative", "a sign is wrong: 1 + a instead of 1 - a",
-               lambda s: _times(s, lambda s: s.a[s.k] * (1 + s.a[s.k])) if s.name == "sigmoid" else None,
-               "dz{k} = da{k} * a{k} * (1 + a{k})"),
-    Hypothesis("dz", "activation-derivative", "a sign is wrong: 1 + a^2 instead of 1 - a^2",
-               lambda s: _times(s, lambda s: 1 + s.a[s.k] ** 2) if s.name == "tanh" else None,
-               "dz{k} = da{k} * (1 + a{k}^2)"),
-    Hypothesis("dz", "activation-derivative", "the derivative is taken at a{before}",
-               lambda s: _times(s, lambda s: _fitting(s, slope_of(s.name, s.a[s.k - 1]))),
-               "dz{k} = da{k} * f'(a{before})"),
-    Hypothesis("dz", "activation-derivative", "the derivative is taken at z{before}",
-               lambda s: _times(s, lambda s: _fitting(s, slope_of(s.name, s.z[s.k - 1]))) if s.k > 1 else None,
-               "dz{k} = da{k} * f'(z{before})"),
-    Hypothesis("dz", "activation-derivative", "the mask is that of da{k}, not of z{k}",
-               lambda s: s.da * (s.da > 0) if s.da is not None else None, "dz{k} = da{k} * (da{k} > 0)"),
-    Hypothesis("dz", "activation-derivative", "the term 1 of 1 - a^2 is missing, and its sign",
-               lambda s: _times(s, lambda s: s.a[s.k] ** 2) if s.name == "tanh" else None, "dz{k} = da{k} * a{k}^2"),
-    Hypothesis("dz", "operand", "da{k} enters by its absolute value",
-               lambda s: _times(replace(s, da=np.abs(s.da)), lambda s: slope_of(s.name, s.z[s.k]))
-               if s.da is not None else None, "dz{k} = |da{k}| * f'(z{k})"),
-    Hypothesis("dz", "operand", "the derivative is taken at z{k} of the previous batch", lambda s: _times(
-        s, lambda s: _fitting(s, slope_of(s.name, previous_pass(s)[0][s.k]))) if s.case.previous is not None else None),
+                 f"it is the derivative of another activation, {name}, written with the output",
+                 _other(name, _times(lambda s, form=form: form(s.a_k))),  # type: ignore[misc]
+                 f"dz{{k}} = da{{k}} * {name}'(z{{k}}), written with a{{k}}") for name, form in BY_OUTPUT.items()),
+    _slope("z{k} stands in the place of the derivative", lambda s: s.z_k, "z{k}"),
+    _slope("the activation stands in the place of its derivative", lambda s: s.a_k, "f(z{k})"),
+    _slope("a sign is wrong: 1 + a instead of 1 - a", lambda s: s.a_k * (1 + s.a_k), "a{k} * (1 + a{k})", ("sigmoid",)),
+    _slope("a sign is wrong: 1 + a^2 instead of 1 - a^2", lambda s: 1 + s.a_k**2, "(1 + a{k}^2)", ("tanh",)),
+    _slope("the derivative is taken at a{before}", lambda s: s.fitting(slope_of(s.name, s.below)), "f'(a{before})"),
+    _slope("the derivative is taken at z{before}",
+           lambda s: s.fitting(slope_of(s.name, s.z[s.k - 1])) if s.k > 1 else None, "f'(z{before})"),
+    _slope("the derivative is taken at z{k} without the bias", lambda s: slope_of(s.name, s.z_k - s.case.b[s.k]),
+           "f'(z{k} - b{k})"),
+    _slope("the derivative is taken at -z{k}", lambda s: slope_of(s.name, -s.z_k), "f'(-z{k})"),
+    _slope("the term 1 of 1 - a^2 is missing, and its sign", lambda s: s.a_k**2, "a{k}^2", ("tanh",)),
+    _slope("it is divided by the derivative instead of multiplied", lambda s: 1 / s.slope, "1 / f'(z{k})"),
+    _slope("the root of the derivative is taken: a square is missing", lambda s: np.sqrt(s.slope), "sqrt(f'(z{k}))",
+           ("tanh",)),
+    _slope("exp(z{k}) stands in the place of the derivative", lambda s: np.exp(s.z_k), "exp(z{k})"),
+    _slope("exp(-z{k}) stands in the place of the derivative", lambda s: np.exp(-s.z_k), "exp(-z{k})"),
+    _slope("a{k}^2 stands in the place of the derivative", lambda s: s.a_k**2, "a{k}^2"),
+    _slope("the sign of z{k} stands in the place of the derivative", lambda s: np.sign(s.z_k), "sign(z{k})"),
+    _slope("the activation stands in the place of its derivative below 0",
+           lambda s: np.where(s.z_k > 0, 1.0, s.a_k), "(1 where z{k} > 0, else a{k})", RELUS),
+    _slope("the mask is that of da{k}, not of z{k}", lambda s: 1.0 * (s.da > 0), "(da{k} > 0)"),
+    _slope("negative elements of da{k} are masked as well", lambda s: s.slope * (s.da > 0), "f'(z{k}) * (da{k} > 0)"),
+    _slope("the derivative at the first sample is used for all", lambda s: s.slope[:1] + 0.0 * s.z_k),
+    _slope("the derivative at the last sample is used for all", lambda s: s.slope[-1:] + 0.0 * s.z_k),
+    _slope("the derivative is averaged over the samples",
+           lambda s: s.slope.mean(axis=0, keepdims=True) + 0.0 * s.z_k),
+]  # fmt: skip
+
+DZ = [
+    Hypothesis("dz", "operand", "da{k} enters by its absolute value", _times(lambda s: np.sign(s.da) * s.slope),
+               "dz{k} = |da{k}| * f'(z{k})"),
+    Hypothesis("dz", "operand", "the derivative is taken at z{k} of the previous batch", _times(
+        lambda s: s.fitting(slope_of(s.name, previous_pass(s)[0][s.k])) if s.case.previous is not None else None)),
     Hypothesis("dz", "transposed", "dz{k} is transposed",
-               lambda s: s.right.value.T if _square(s.right.value) else None),
+               lambda s: s.right.value.T if is_square(s.right.value) else None),
     Hypothesis("dz", "softmax-jacobian", "the sum over the units is added instead of subtracted",
-               lambda s: _softmax(s, lambda p, da: p * (da + (p * da).sum(axis=1, keepdims=True)))),
+               _softmax(lambda p, da: p * (da + (p * da).sum(axis=1, keepdims=True)))),
     Hypothesis("dz", "softmax-jacobian", "the sum over the units is not weighted by the probabilities",
-               lambda s: _softmax(s, lambda p, da: p * (da - da.sum(axis=1, keepdims=True)))),
+               _softmax(lambda p, da: p * (da - da.sum(axis=1, keepdims=True)))),
     Hypothesis("dz", "softmax-jacobian", "the sum over the units is not multiplied by the own probability",
-               lambda s: _softmax(s, lambda p, da: p * da - (p * da).sum(axis=1, keepdims=True))),
+               _softmax(lambda p, da: p * da - (p * da).sum(axis=1, keepdims=True))),
     Hypothesis("dz", "softmax-jacobian", "the sum runs over the samples instead of the units",
-               lambda s: _softmax(s, lambda p, da: p * (da - (p * da).sum(axis=0, keepdims=True)))),
+               _softmax(lambda p, da: p * (da - (p * da).sum(axis=0, keepdims=True)))),
     Hypothesis("dz", "softmax-jacobian", "the softmax is treated as if it worked element by element",
-               lambda s: s.da * s.a[s.k] * (1 - s.a[s.k]) if s.name == "softmax" and s.da is not None else None,
-               "dz{k} = da{k} * a{k} * (1 - a{k})"),
+               _softmax(lambda p, da: da * p * (1 - p)), "dz{k} = da{k} * a{k} * (1 - a{k})"),
     Hypothesis("dz", "softmax-jacobian", "the sum over the other units is missing in the Jacobian of the softmax",
-               lambda s: s.da * s.a[s.k] if s.name == "softmax" and s.da is not None else None, "dz{k} = da{k} * a{k}"),
+               _softmax(lambda p, da: da * p), "dz{k} = da{k} * a{k}"),
+    Hypothesis("dz", "softmax-jacobian", "the diagonal of the Jacobian is missing",
+               _softmax(lambda p, da: -p * (p * da).sum(axis=1, keepdims=True))),
+    Hypothesis("dz", "softmax-jacobian", "the own probability is missing in front",
+               _softmax(lambda p, da: da - (p * da).sum(axis=1, keepdims=True))),
+    Hypothesis("dz", "softmax-jacobian", "the units are averaged instead of summed",
+               _softmax(lambda p, da: p * (da - (p * da).mean(axis=1, keepdims=True)))),
+    Hypothesis("dz", "softmax-jacobian", "the diagonal carries p instead of p (1 - p): the own p^2 is missing",
+               _softmax(lambda p, da: p * (da - (p * da).sum(axis=1, keepdims=True) + p * da))),
 ]  # fmt: skip
 
 
 # --- dL/dyhat -----------------------------------------------------------------------------------------------------
 
-
-def _over(step: Step, derivative: Callable[[Any, Any], Any]) -> Any:
-    """A claimed form of dL/dyhat, with the sign and the 1/n of the case."""
-    with np.errstate(all="ignore"):
-        return derivative(step.case.y, step.a[step.case.L]) * step.case.sign / step.rules.count
+Loss = Callable[[Any, Any], Any]  # of y and yhat
 
 
-def _bce(derivative: Callable[[Any, Any], Any]) -> Callable[[Step], Any]:
-    return lambda s: _over(s, derivative) if s.case.loss == "bce" else None
+def _over(form: Loss, *losses: str) -> Form:
+    """A claimed form of dL/dyhat, with the sign and the 1/n of the case; for some losses only."""
 
-
-def _squared(step: Step, form: Callable[[Any, Any], Any]) -> Any:
-    """A form of dL/dyhat for a squared error, with its 2."""
-    if step.case.loss not in ("sse", "half_sse"):
-        return None
-    return _over(step, lambda y, p: (2.0 if step.case.loss == "sse" else 1.0) * form(y, p))
-
-
-def _previous_y(step: Step) -> Any:
-    """The targets of the batch before, if they have the shape of these."""
-    before = step.case.previous
-    return before[1] if before is not None and before[1].shape == step.case.y.shape else None
-
-
-def _of_another_loss(name: str) -> Callable[[Step], Any]:
-    return lambda s: _over(s, LOSSES[name].derivative) if s.case.loss != name else None
-
-
-def _shifted(by: int) -> Callable[[Step], Any]:
     def make(s: Step) -> Any:
-        if s.case.m == 1:
+        if losses and s.case.loss not in losses:
             return None
-        return _over(s, lambda y, p: LOSSES[s.case.loss].derivative(np.roll(y, by, axis=1), p))
+        with np.errstate(all="ignore"):
+            return form(s.case.y, s.a[s.case.L]) * s.case.sign / s.rules.count
 
     return make
 
 
-def _with_epsilon(eps: float) -> Callable[[Step], Any]:
+def _squared(form: Loss) -> Form:
+    """A form of dL/dyhat for a squared error, with its 2."""
+    half, whole = _over(form, "half_sse"), _over(lambda y, p: 2.0 * form(y, p), "sse")
+    return lambda s: half(s) if s.case.loss == "half_sse" else whole(s)
+
+
+def _right_at(change: Callable[[Step, Any, Any], tuple[Any, Any] | None]) -> Form:
+    """The right derivative of the loss, at other targets or predictions."""
+
     def make(s: Step) -> Any:
-        if s.case.loss == "ce":
-            return _over(s, lambda y, p: -y / (p + eps))
-        return _over(s, lambda y, p: -y / (p + eps) + (1 - y) / (1 - p + eps)) if s.case.loss == "bce" else None
+        at = change(s, s.case.y, s.a[s.case.L])
+        return None if at is None else _over(lambda _, __: LOSSES[s.case.loss].derivative(*at))(s)
 
     return make
 
 
+def _another_loss(name: str) -> Form:
+    return lambda s: _over(LOSSES[name].derivative)(s) if s.case.loss != name else None
+
+
+def _with_epsilon(eps: float) -> Form:
+    ce, bce = _over(lambda y, p: -y / (p + eps), "ce"), _over(lambda y, p: -y / (p + eps) + (1 - y) / (1 - p + eps))
+    product = {"ce": ce, "bce": bce}
+    return lambda s: product[s.case.loss](s) if s.case.loss in product else None
+
+
+def _loss(words: str, form: Form, found: str = "", kind: str = "loss-derivative") -> Hypothesis:
+    return Hypothesis("da", kind, words, form, found)
+
+
+EPSILONS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+BOUNDS = (0.25, 0.2, 0.1, 0.05, 0.01, 1e-3, 1e-4, 1e-5)
 LOSS = [
-    Hypothesis("da", "loss-derivative", "the term of y = 1 is missing", _bce(lambda y, p: (1 - y) / (1 - p)),
-               "(1 - y) / (1 - yhat)"),
-    Hypothesis("da", "loss-derivative", "the term of y = 0 is missing", _bce(lambda y, p: -y / p), "-y / yhat"),
-    Hypothesis("da", "loss-derivative", "the sign of the term of y = 0 is wrong",
-               _bce(lambda y, p: -y / p - (1 - y) / (1 - p)), "-y / yhat - (1 - y) / (1 - yhat)"),
-    Hypothesis("da", "loss-derivative", "the sign of the term of y = 1 is wrong",
-               _bce(lambda y, p: y / p + (1 - y) / (1 - p)), "y / yhat + (1 - y) / (1 - yhat)"),
-    Hypothesis("da", "loss-derivative", "prediction and target are swapped",
-               lambda s: _over(s, lambda y, p: LOSSES[s.case.loss].derivative(p, y)), "y and yhat swapped"),
-    Hypothesis("da", "loss-derivative", "yhat - y is dL/dz of the combined form, not dL/dyhat",
-               lambda s: _over(s, lambda y, p: p - y) if s.case.loss in ("bce", "ce") else None, "yhat - y"),
-    Hypothesis("da", "loss-derivative", "yhat is missing", lambda s: _squared(s, lambda y, p: -y), "-2 y"),
-    Hypothesis("da", "loss-derivative", "y is missing", lambda s: _squared(s, lambda y, p: p), "2 yhat"),
-    Hypothesis("da", "loss-derivative", "the sign of y is wrong", lambda s: _squared(s, lambda y, p: p + y),
-               "2 (yhat + y)"),
-    Hypothesis("da", "loss-derivative", "the error enters by its absolute value",
-               lambda s: _squared(s, lambda y, p: np.abs(p - y)), "2 |yhat - y|"),
-    Hypothesis("da", "loss-derivative", "it is the derivative of the absolute error",
-               lambda s: _over(s, lambda y, p: np.sign(p - y)), "sign(yhat - y)"),
-    Hypothesis("da", "loss-derivative", "the error itself is squared",
-               lambda s: _squared(s, lambda y, p: (p - y) ** 2)),
-    Hypothesis("da", "loss-derivative", "the division by yhat is missing",
-               lambda s: _over(s, lambda y, p: -y) if s.case.loss == "ce" else None, "-y"),
-    Hypothesis("da", "loss-derivative", "1 - y stands in the place of y",
-               lambda s: _over(s, lambda y, p: -(1 - y) / p) if s.case.loss == "ce" else None, "-(1 - y) / yhat"),
-    Hypothesis("da", "loss-derivative", "y is left out", lambda s: _over(s, lambda y, p: -1 / p)
-               if s.case.loss == "ce" else None, "-1 / yhat"),
-    Hypothesis("da", "loss-derivative", "the labels are shifted by one sample",
-               lambda s: _over(s, lambda y, p: LOSSES[s.case.loss].derivative(np.roll(y, 1, axis=0), p))),
-    Hypothesis("da", "loss-derivative", "the labels are shifted by one sample",
-               lambda s: _over(s, lambda y, p: LOSSES[s.case.loss].derivative(np.roll(y, -1, axis=0), p))),
-    Hypothesis("da", "operand", "y is that of the previous batch",
-               lambda s: _over(s, lambda y, p: LOSSES[s.case.loss].derivative(_previous_y(s), p))
-               if _previous_y(s) is not None else None),
-    *(Hypothesis("da", "loss-derivative", f"it is the derivative of another loss, {other}", _of_another_loss(other))
+    _loss("the term of y = 1 is missing", _over(lambda y, p: (1 - y) / (1 - p), "bce"), "(1 - y) / (1 - yhat)"),
+    _loss("the term of y = 0 is missing", _over(lambda y, p: -y / p, "bce"), "-y / yhat"),
+    _loss("the sign of the term of y = 0 is wrong", _over(lambda y, p: -y / p - (1 - y) / (1 - p), "bce"),
+          "-y / yhat - (1 - y) / (1 - yhat)"),
+    _loss("the sign of the term of y = 1 is wrong", _over(lambda y, p: y / p + (1 - y) / (1 - p), "bce"),
+          "y / yhat + (1 - y) / (1 - yhat)"),
+    _loss("prediction and target are swapped", _right_at(lambda s, y, p: (p, y)), "y and yhat swapped"),
+    _loss("yhat - y is dL/dz of the combined form, not dL/dyhat", _over(lambda y, p: p - y, "bce", "ce"), "yhat - y"),
+    _loss("the factor 1 - yhat below is missing", _over(lambda y, p: (p - y) / p, "bce"), "(yhat - y) / yhat"),
+    _loss("the factor yhat below is missing", _over(lambda y, p: (p - y) / (1 - p), "bce"),
+          "(yhat - y) / (1 - yhat)"),
+    _loss("yhat is missing", _squared(lambda y, p: -y), "-2 y"),
+    _loss("y is missing", _squared(lambda y, p: p), "2 yhat"),
+    _loss("the sign of y is wrong", _squared(lambda y, p: p + y), "2 (yhat + y)"),
+    _loss("the error enters by its absolute value", _squared(lambda y, p: np.abs(p - y)), "2 |yhat - y|"),
+    _loss("it is the derivative of the absolute error", _over(lambda y, p: np.sign(p - y)), "sign(yhat - y)"),
+    _loss("the error itself is squared", _squared(lambda y, p: (p - y) ** 2)),
+    _loss("the loss itself stands in the place of its derivative",
+          lambda s: _over(LOSSES[s.case.loss].terms)(s)),
+    _loss("the division by yhat is missing", _over(lambda y, p: -y, "ce"), "-y"),
+    _loss("1 - y stands in the place of y", _right_at(lambda s, y, p: (1 - y, p))),
+    _loss("y is left out", _over(lambda y, p: -1 / p, "ce"), "-1 / yhat"),
+    *(_loss("the labels are shifted by one sample", _right_at(lambda s, y, p, by=by: (np.roll(y, by, axis=0), p)))
+      for by in (1, -1)),
+    _loss("the labels run backwards", _right_at(lambda s, y, p: (y[::-1], p))),
+    _loss("y is that of the previous batch",
+          _right_at(lambda s, y, p: None if previous_y(s) is None else (previous_y(s), p)), kind="operand"),
+    *(_loss(f"it is the derivative of another loss, {other}", _another_loss(other))
       for other in ("sse", "half_sse", "bce", "ce")),
-    *(Hypothesis("da", "loss-derivative", "the labels are shifted by one class", _shifted(by)) for by in (1, -1)),
-    *(Hypothesis("da", "loss-derivative", f"an epsilon of {eps:g} is added to the denominators", _with_epsilon(eps))
-      for eps in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)),
+    *(_loss("the labels are shifted by one class",
+            _right_at(lambda s, y, p, by=by: (np.roll(y, by, axis=1), p) if s.case.m > 1 else None))
+      for by in (1, -1)),
+    *(_loss(f"an epsilon of {eps:g} is added to the denominators", _with_epsilon(eps)) for eps in EPSILONS),
+    *(_loss(f"an epsilon of {eps:g} is added to yhat (1 - yhat)",
+            _over(lambda y, p, eps=eps: (p - y) / (p * (1 - p) + eps), "bce")) for eps in EPSILONS),
+    *(_loss(f"yhat is clipped to {low:g} and {1 - low:g}",
+            _over(lambda y, p, low=low: LOSSES["bce"].derivative(y, np.clip(p, low, 1 - low)), "bce"))
+      for low in BOUNDS),
+    *(_loss(f"yhat is clipped to {low:g} and {1 - low:g}",
+            _over(lambda y, p, low=low: LOSSES["ce"].derivative(y, np.clip(p, low, 1 - low)), "ce"))
+      for low in BOUNDS),
+    _loss("the error is summed over the outputs",
+          _squared(lambda y, p: np.broadcast_to((p - y).sum(axis=1, keepdims=True), y.shape))),
+    _loss("the error is averaged over the outputs",
+          _squared(lambda y, p: np.broadcast_to((p - y).mean(axis=1, keepdims=True), y.shape))),
+    _loss("the error is summed over the samples",
+          _squared(lambda y, p: np.broadcast_to((p - y).sum(axis=0, keepdims=True), y.shape))),
+    _loss("the error is averaged over the samples",
+          _squared(lambda y, p: np.broadcast_to((p - y).mean(axis=0, keepdims=True), y.shape))),
 ]  # fmt: skip
 
 
-# forms of dz_L that take the loss and the activation together
+def _together(form: Loss) -> Form:
+    """A form of dz_L that takes the loss and the activation together."""
+
+    def make(s: Step) -> Any:
+        pair = (s.case.activations[-1], s.case.loss)
+        return _over(form)(s) if pair in (("sigmoid", "bce"), ("softmax", "ce")) else None
+
+    return make
+
+
 COMBINED = [
-    Hypothesis("dz", "loss-derivative", "y is missing", lambda s: _together(s, lambda y, p: p), "dz{k} = a{k}"),
-    Hypothesis("dz", "loss-derivative", "yhat is missing", lambda s: _together(s, lambda y, p: -y), "dz{k} = -y"),
-    Hypothesis("dz", "loss-derivative", "the sign of y is wrong", lambda s: _together(s, lambda y, p: p + y),
-               "dz{k} = a{k} + y"),
-    Hypothesis("dz", "loss-derivative", "the labels are shifted by one sample",
-               lambda s: _together(s, lambda y, p: p - np.roll(y, 1, axis=0))),
-    Hypothesis("dz", "loss-derivative", "the labels are shifted by one class",
-               lambda s: _together(s, lambda y, p: p - np.roll(y, 1, axis=1)) if s.case.m > 1 else None),
-    Hypothesis("dz", "loss-derivative", "the labels are shifted by one class",
-               lambda s: _together(s, lambda y, p: p - np.roll(y, -1, axis=1)) if s.case.m > 1 else None),
+    Hypothesis("dz", "loss-derivative", "y is missing", _together(lambda y, p: p), "dz{k} = a{k}"),
+    Hypothesis("dz", "loss-derivative", "yhat is missing", _together(lambda y, p: -y), "dz{k} = -y"),
+    Hypothesis("dz", "loss-derivative", "the sign of y is wrong", _together(lambda y, p: p + y), "dz{k} = a{k} + y"),
+    *(Hypothesis("dz", "loss-derivative", "the labels are shifted by one sample",
+                 _together(lambda y, p, by=by: p - np.roll(y, by, axis=0))) for by in (1, -1)),
+    Hypothesis("dz", "loss-derivative", "the labels run backwards", _together(lambda y, p: p - y[::-1])),
+    *(Hypothesis("dz", "loss-derivative", "the labels are shifted by one class",
+                 _together(lambda y, p, by=by: p - np.roll(y, by, axis=1))) for by in (1, -1)),
     Hypothesis("dz", "operand", "y is that of the previous batch",
-               lambda s: _together(s, lambda y, p: p - _previous_y(s)) if _previous_y(s) is not None else None),
+               lambda s: _together(lambda y, p: p - previous_y(s))(s) if previous_y(s) is not None else None),
     Hypothesis("dz", "activation-derivative", "the derivative enters twice: it is in a{k} - y already",
-               lambda s: _together(s, lambda y, p: (p - y) * p * (1 - p)), "dz{k} = (a{k} - y) * a{k} * (1 - a{k})"),
+               _together(lambda y, p: (p - y) * p * (1 - p)), "dz{k} = (a{k} - y) * a{k} * (1 - a{k})"),
 ]  # fmt: skip
-
-
-def _together(step: Step, form: Callable[[Any, Any], Any]) -> Any:
-    pair = (step.case.activations[-1], step.case.loss)
-    return _over(step, form) if pair in (("sigmoid", "bce"), ("softmax", "ce")) else None
 
 
 # --- dL/da_k from dL/dz_{k+1} -------------------------------------------------------------------------------------
 
 
-def _square(W: Any) -> bool:
-    return bool(W.shape[0] == W.shape[1])
+def _through(change: Callable[[Any], Any]) -> Form:
+    """dz_{k+1} through a changed W_{k+1}."""
+    return lambda s: s.dz_next @ change(s.W_next).T
 
 
-def _back(step: Step, dz: Any, W: Any) -> Any:
-    return dz @ W.T if dz is not None and dz.shape[1] == W.shape[1] else None
+def _another_W(offset: int) -> Form:
+    def make(s: Step) -> Any:
+        j = s.k + 1 + offset
+        return s.fitting(s.dz_next @ s.case.W[j].T) if 1 <= j <= s.case.L else None
+
+    return make
 
 
-def _updated(step: Step) -> Any:
-    rate = step.case.learning_rate
-    k = step.k + 1
-    if rate is None or step.dz_next is None:
+def _updated(s: Step) -> Any:
+    rate = s.case.learning_rate
+    if rate is None or s.dz_next is None:
         return None
-    moved = step.case.W[k] - rate * step.scale * (step.a[step.k].T @ step.dz_next)
-    return step.dz_next @ moved.T
+    moved = s.W_next - rate * s.scale * (s.a_k.T @ s.dz_next)
+    return s.dz_next @ moved.T
 
 
-def _another_dz(step: Step) -> Any:
-    W = step.case.W[step.k + 1]
-    fitting = [dz for dz in step.others if dz.shape[1] == W.shape[1] and not np.array_equal(dz, step.dz_next)]
+def _another_dz(s: Step) -> Any:
+    W = s.W_next
+    fitting = [dz for dz in s.others if dz.shape[1] == W.shape[1] and not np.array_equal(dz, s.dz_next)]
     return fitting[0] @ W.T if fitting else None
 
 
-def _largest_child(step: Step) -> Any:
-    parts = step.dz_next[:, None, :] * step.case.W[step.k + 1][None]
+def _largest_part(s: Step) -> Any:
+    parts = s.dz_next[:, None, :] * s.W_next[None]
     return np.take_along_axis(parts, np.abs(parts).argmax(axis=2)[..., None], axis=2)[..., 0]
+
+
+def _kept(W: Any, which: Any) -> Any:
+    """W with only some children, the others' columns zero."""
+    kept = np.zeros_like(W)
+    kept[:, which] = W[:, which]
+    return kept
 
 
 CHILDREN = [
     Hypothesis("da", "operand", "W{next} is not transposed",
-               lambda s: s.dz_next @ s.case.W[s.k + 1] if _square(s.case.W[s.k + 1]) else None,
-               "da{k} = dz{next} W{next}"),
+               lambda s: s.dz_next @ s.W_next if is_square(s.W_next) else None, "da{k} = dz{next} W{next}"),
     Hypothesis("da", "operand", "da{next} stands in the place of dz{next}",
-               lambda s: _back(s, s.da_next, s.case.W[s.k + 1]), "da{k} = da{next} W{next}^T"),
+               lambda s: s.da_next @ s.W_next.T if s.da_next is not None else None, "da{k} = da{next} W{next}^T"),
     Hypothesis("da", "operand", "W{next} was already updated", _updated, "da{k} = dz{next} (W{next} - eta dW{next})^T"),
-    Hypothesis("da", "child-sum", "only the first child is counted",
-               lambda s: s.dz_next[:, :1] @ s.case.W[s.k + 1][:, :1].T),
-    Hypothesis("da", "child-sum", "the last child is left out",
-               lambda s: s.dz_next[:, :-1] @ s.case.W[s.k + 1][:, :-1].T if s.dz_next.shape[1] > 1 else None),
-    Hypothesis("da", "child-sum", "the first child is left out",
-               lambda s: s.dz_next[:, 1:] @ s.case.W[s.k + 1][:, 1:].T if s.dz_next.shape[1] > 1 else None),
-    Hypothesis("da", "child-sum", "only the last child is counted",
-               lambda s: s.dz_next[:, -1:] @ s.case.W[s.k + 1][:, -1:].T),
+    Hypothesis("da", "child-sum", "only the first child is counted", _through(lambda W: _kept(W, [0]))),
+    Hypothesis("da", "child-sum", "the last child is left out", _through(lambda W: _kept(W, slice(0, -1)))),
+    Hypothesis("da", "child-sum", "the first child is left out", _through(lambda W: _kept(W, slice(1, None)))),
+    Hypothesis("da", "child-sum", "only the last child is counted", _through(lambda W: _kept(W, [-1]))),
     Hypothesis("da", "child-sum", "the children are averaged instead of summed",
-               lambda s: _back(s, s.dz_next, s.case.W[s.k + 1]) / s.dz_next.shape[1]),
-    Hypothesis("da", "child-sum", "the weights enter by their absolute values",
-               lambda s: s.dz_next @ np.abs(s.case.W[s.k + 1]).T),
-    Hypothesis("da", "operand", "dz{next} is passed on as it is, not through W{next}", lambda s: _fitting(s, s.dz_next),
+               _through(lambda W: W / W.shape[1])),
+    Hypothesis("da", "child-sum", "the weights enter by their absolute values", _through(np.abs)),
+    Hypothesis("da", "operand", "dz{next} is passed on as it is, not through W{next}", lambda s: s.fitting(s.dz_next),
                "da{k} = dz{next}"),
-    Hypothesis("da", "operand", "W{k} stands in the place of W{next}",
-               lambda s: _fitting(s, _back(s, s.dz_next, s.case.W[s.k])), "da{k} = dz{next} W{k}^T"),
+    *(Hypothesis("da", "operand", "another layer's W stands in the place of W{next}", _another_W(offset))
+      for offset in (-1, 1, -2, 2)),
     Hypothesis("da", "transposed", "da{k} is transposed",
-               lambda s: s.right.value.T if _square(s.right.value) else None),
-    Hypothesis("da", "child-sum", "only the child with the largest derivative is counted", _largest_child),
+               lambda s: s.right.value.T if is_square(s.right.value) else None),
+    Hypothesis("da", "child-sum", "only the child with the largest part is counted", _largest_part),
     Hypothesis("da", "child-sum", "dz{next} enters by its absolute value",
-               lambda s: np.abs(s.dz_next) @ s.case.W[s.k + 1].T, "da{k} = |dz{next}| W{next}^T"),
+               lambda s: np.abs(s.dz_next) @ s.W_next.T, "da{k} = |dz{next}| W{next}^T"),
     Hypothesis("da", "operand", "the dz of another layer stands in the place of dz{next}", _another_dz),
-    Hypothesis("da", "child-sum", "the weights are left out", lambda s: np.broadcast_to(
-        s.dz_next.sum(axis=1, keepdims=True), s.right.value.shape) * 1.0),
+    Hypothesis("da", "child-sum", "the weights are left out", _through(np.ones_like)),
+    Hypothesis("da", "child-sum", "only positive weights are counted", _through(lambda W: np.maximum(W, 0.0))),
+    Hypothesis("da", "child-sum", "the weights are squared", _through(np.square)),
+    Hypothesis("da", "child-sum", "the weights are divided by their sum: shares of the error are passed on",
+               _through(lambda W: W / W.sum(axis=0, keepdims=True))),
+    Hypothesis("da", "child-sum", "the weights are divided by the sum of their absolute values",
+               _through(lambda W: W / np.abs(W).sum(axis=0, keepdims=True))),
+    Hypothesis("da", "child-sum", "the weights are divided by the sum over the children",
+               _through(lambda W: W / W.sum(axis=1, keepdims=True))),
+    Hypothesis("da", "child-sum", "only the child of the same number is counted",
+               _through(lambda W: W * np.eye(*W.shape))),
+    Hypothesis("da", "child-sum", "only the child with the largest weight is counted",
+               _through(lambda W: W * (np.abs(W) == np.abs(W).max(axis=1, keepdims=True)))),
+    Hypothesis("da", "child-sum", "W{next} enters without its signs", _through(lambda W: np.sign(W))),
 ]  # fmt: skip
 
 
 # --- dW_k and db_k ------------------------------------------------------------------------------------------------
 
-
-def _outer(left: Any, right: Any) -> Any:
-    return left.T @ right if left is not None and right is not None and left.shape[0] == right.shape[0] else None
+Rows = Callable[[Any], Any]  # which samples, of how many
 
 
-def _fitting(step: Step, array: Any) -> Any:
-    return array if array is not None and array.shape == step.right.value.shape else None
+def _only(rows: Any) -> tuple[Form, Form]:
+    """dW_k and db_k of some samples only; rows(n) tells which."""
+    return (lambda s: outer(s.below[rows(s.case.n)], s.dz[rows(s.case.n)]),
+            lambda s: s.dz[rows(s.case.n)].sum(axis=0, keepdims=True))  # fmt: skip
 
 
-def _previous_a(step: Step) -> Any:
-    if step.case.previous is None:
-        return None
-    a = step.case.previous[0]
-    for k in range(1, step.k):
-        a = ACTIVATIONS[step.case.activations[k - 1]].value(a @ step.case.W[k] + step.case.b[k], 1)
-    return a
+SOME_SAMPLES = [
+    ("only the first sample counts", lambda n: slice(0, 1)),
+    ("only the last sample counts", lambda n: slice(-1, None)),
+    ("the last sample is left out", lambda n: slice(0, -1)),
+    ("the first sample is left out", lambda n: slice(1, None)),
+    *(("only half of the samples count", rows) for rows in (
+        lambda n: slice(None, None, 2), lambda n: slice(1, None, 2),
+        lambda n: slice(None, n // 2), lambda n: slice(n // 2, None),
+        lambda n: slice(None, n - n // 2), lambda n: slice(n - n // 2, None))),
+]  # fmt: skip
 
 
-HALVES = (slice(None, None, 2), slice(1, None, 2), "first", "second", "larger first", "larger second")
+def _some(at: str) -> list[Hypothesis]:
+    return [Hypothesis(at, "batch-sum", words, _only(rows)[at == "db"]) for words, rows in SOME_SAMPLES]
 
 
-def _half(part: Any, of_weights: bool) -> Callable[[Step], Any]:
-    def make(s: Step) -> Any:
-        middle = s.dz.shape[0] // 2
-        rows = part
-        if isinstance(part, str):
-            middle += s.dz.shape[0] % 2 * (part in ("larger first", "second"))
-            rows = slice(None, middle) if "first" in part else slice(middle, None)
-        return s.a[s.k - 1][rows].T @ s.dz[rows] if of_weights else s.dz[rows].sum(axis=0, keepdims=True)
-
-    return make
+def _spread(axis: int) -> Form:
+    return lambda s: np.broadcast_to(s.right.value.sum(axis=axis, keepdims=True), s.right.value.shape) * 1.0
 
 
 WEIGHTS = [
-    Hypothesis("dW", "operand", "a{k} stands in the place of a{before}",
-               lambda s: _fitting(s, _outer(s.a[s.k], s.dz)), "dW{k} = a{k}^T dz{k}"),
+    Hypothesis("dW", "operand", "a{k} stands in the place of a{before}", lambda s: s.fitting(outer(s.a_k, s.dz)),
+               "dW{k} = a{k}^T dz{k}"),
     Hypothesis("dW", "operand", "z{before} stands in the place of a{before}",
-               lambda s: _outer(s.z[s.k - 1], s.dz) if s.k > 1 else None, "dW{k} = z{before}^T dz{k}"),
-    Hypothesis("dW", "operand", "da{k} stands in the place of dz{k}",
-               lambda s: _outer(s.a[s.k - 1], s.da), "dW{k} = a{before}^T da{k}"),
+               lambda s: outer(s.z[s.k - 1], s.dz) if s.k > 1 else None, "dW{k} = z{before}^T dz{k}"),
+    Hypothesis("dW", "operand", "da{k} stands in the place of dz{k}", lambda s: outer(s.below, s.da),
+               "dW{k} = a{before}^T da{k}"),
     Hypothesis("dW", "operand", "a{before} is that of the previous batch",
-               lambda s: _fitting(s, _outer(_previous_a(s), s.dz)), "dW{k} with the previous batch's a{before}"),
-    Hypothesis("dW", "operand", "dz{k} is that of the previous batch",
-               lambda s: _outer(s.a[s.k - 1], previous_dz(s)), "dW{k} with the previous batch's dz{k}"),
-    Hypothesis("dW", "operand", "it is that of the previous batch",
-               lambda s: _outer(_previous_a(s), previous_dz(s)), "dW{k} of the previous batch"),
+               lambda s: s.fitting(outer(previous_a(s), s.dz)), "dW{k} with the previous batch's a{before}"),
+    Hypothesis("dW", "operand", "dz{k} is that of the previous batch", lambda s: outer(s.below, previous_dz(s)),
+               "dW{k} with the previous batch's dz{k}"),
+    Hypothesis("dW", "operand", "it is that of the previous batch", previous_dW, "dW{k} of the previous batch"),
     Hypothesis("dW", "transposed", "dW{k} is transposed",
-               lambda s: s.right.value.T if _square(s.right.value) else None,
-               "dW{k} = dz{k}^T a{before}"),
-    Hypothesis("dW", "batch-sum", "only the first sample counts", lambda s: _outer(s.a[s.k - 1][:1], s.dz[:1])),
-    Hypothesis("dW", "batch-sum", "only the last sample counts", lambda s: _outer(s.a[s.k - 1][-1:], s.dz[-1:])),
-    Hypothesis("dW", "batch-sum", "the last sample is left out", lambda s: _outer(s.a[s.k - 1][:-1], s.dz[:-1])),
-    Hypothesis("dW", "batch-sum", "the first sample is left out", lambda s: _outer(s.a[s.k - 1][1:], s.dz[1:])),
-    Hypothesis("dW", "axis", "every row is the sum of the rows", lambda s: np.broadcast_to(
-        s.right.value.sum(axis=0, keepdims=True), s.right.value.shape) * 1.0),
-    Hypothesis("dW", "axis", "every column is the sum of the columns", lambda s: np.broadcast_to(
-        s.right.value.sum(axis=1, keepdims=True), s.right.value.shape) * 1.0),
-    *(Hypothesis("dW", "batch-sum", "only half of the samples count", _half(part, True)) for part in HALVES),
-    Hypothesis("dW", "operand", "X stands in the place of a{before}", lambda s: _fitting(s, _outer(s.a[0], s.dz)),
+               lambda s: s.right.value.T if is_square(s.right.value) else None, "dW{k} = dz{k}^T a{before}"),
+    *_some("dW"),
+    Hypothesis("dW", "axis", "every row is the sum of the rows", _spread(0)),
+    Hypothesis("dW", "axis", "every column is the sum of the columns", _spread(1)),
+    Hypothesis("dW", "operand", "X stands in the place of a{before}", lambda s: s.fitting(outer(s.a[0], s.dz)),
                "dW{k} = X^T dz{k}"),
     Hypothesis("dW", "operand", "the a of two layers before stands in the place of a{before}",
-               lambda s: _fitting(s, _outer(s.a[s.k - 2], s.dz)) if s.k > 1 else None),
+               lambda s: s.fitting(outer(s.a[s.k - 2], s.dz)) if s.k > 1 else None),
     Hypothesis("dW", "operand", "dz{next} stands in the place of dz{k}",
-               lambda s: _fitting(s, _outer(s.a[s.k - 1], s.dz_next)), "dW{k} = a{before}^T dz{next}"),
+               lambda s: s.fitting(outer(s.below, s.dz_next)), "dW{k} = a{before}^T dz{next}"),
     Hypothesis("dW", "batch-sum", "the sums over the samples are multiplied, instead of the products summed",
-               lambda s: np.outer(s.a[s.k - 1].sum(axis=0), s.dz.sum(axis=0))),
-    Hypothesis("dW", "operand", "dz{k} enters by its absolute value", lambda s: _outer(s.a[s.k - 1], np.abs(s.dz))),
+               lambda s: np.outer(s.below.sum(axis=0), s.dz.sum(axis=0))),
+    Hypothesis("dW", "operand", "dz{k} enters by its absolute value", lambda s: outer(s.below, np.abs(s.dz))),
+    Hypothesis("dW", "operand", "a{before} enters by its absolute value", lambda s: outer(np.abs(s.below), s.dz)),
     Hypothesis("dW", "operand", "a{before} is left out", lambda s: np.broadcast_to(
         s.dz.sum(axis=0, keepdims=True), s.right.value.shape) * 1.0),
 ]  # fmt: skip
 
-
-def _previous_db(step: Step) -> Any:
-    dz = previous_dz(step)
-    return None if dz is None else dz.sum(axis=0, keepdims=True)
-
-
 BIASES = [
-    Hypothesis("db", "operand", "dz{k} is that of the previous batch", _previous_db, "db{k} of the previous batch"),
+    Hypothesis("db", "operand", "dz{k} is that of the previous batch", previous_db, "db{k} of the previous batch"),
     Hypothesis("db", "operand", "da{k} stands in the place of dz{k}",
                lambda s: s.da.sum(axis=0, keepdims=True) if s.da is not None else None, "db{k} = sum of da{k}"),
-    Hypothesis("db", "batch-sum", "only the first sample counts", lambda s: s.dz[:1]),
-    Hypothesis("db", "batch-sum", "only the last sample counts", lambda s: s.dz[-1:]),
-    Hypothesis("db", "batch-sum", "the last sample is left out", lambda s: s.dz[:-1].sum(axis=0, keepdims=True)),
-    Hypothesis("db", "batch-sum", "the first sample is left out", lambda s: s.dz[1:].sum(axis=0, keepdims=True)),
+    *_some("db"),
     Hypothesis("db", "axis", "the sum runs over the units instead of the samples",
-               lambda s: _fitting(s, s.dz.sum(axis=1, keepdims=True).T), "db{k} = sum of dz{k} over the units"),
+               lambda s: s.fitting(s.dz.sum(axis=1, keepdims=True).T), "db{k} = sum of dz{k} over the units"),
     Hypothesis("db", "operand", "dz{k} enters by its absolute value",
                lambda s: np.abs(s.dz).sum(axis=0, keepdims=True)),
     Hypothesis("db", "axis", "all samples and units are summed", lambda s: np.full(s.right.value.shape, s.dz.sum())),
-    *(Hypothesis("db", "batch-sum", "only half of the samples count", _half(part, False)) for part in HALVES),
+    Hypothesis("db", "axis", "all samples and units are averaged",
+               lambda s: np.full(s.right.value.shape, s.dz.mean()) if s.dz.shape[1] > 1 else None),
     Hypothesis("db", "operand", "dz{next} stands in the place of dz{k}",
-               lambda s: _fitting(s, s.dz_next.sum(axis=0, keepdims=True)) if s.dz_next is not None else None),
+               lambda s: s.fitting(s.dz_next.sum(axis=0, keepdims=True)) if s.dz_next is not None else None),
+    *(Hypothesis("db", "operand", "a{k} stands in the place of dz{k}",
+                 lambda s, scaled=scaled: s.a_k.sum(axis=0, keepdims=True) * (s.scale if scaled else 1.0),
+                 "db{k} = sum of a{k}") for scaled in (True, False)),
     Hypothesis("db", "axis", "db{k} is taken from dW{k}: the sum over its columns",
-               lambda s: _fitting(s, _outer(s.a[s.k - 1], s.dz).sum(axis=1)[None]), "db{k} = row sums of dW{k}"),
+               lambda s: s.fitting(outer(s.below, s.dz).sum(axis=1)[None]), "db{k} = row sums of dW{k}"),
     Hypothesis("db", "axis", "db{k} is taken from dW{k}: the sum over its rows",
-               lambda s: _outer(s.a[s.k - 1], s.dz).sum(axis=0, keepdims=True), "db{k} = column sums of dW{k}"),
+               lambda s: outer(s.below, s.dz).sum(axis=0, keepdims=True), "db{k} = column sums of dW{k}"),
     Hypothesis("db", "operand", "db{k} is taken from dW{k}: the mean over its rows",
-               lambda s: _outer(s.a[s.k - 1], s.dz).mean(axis=0, keepdims=True), "db{k} = column means of dW{k}"),
+               lambda s: outer(s.below, s.dz).mean(axis=0, keepdims=True), "db{k} = column means of dW{k}"),
+    *(Hypothesis("db", "axis", f"db{{k}} is taken from dW{{k}}: its {which} row",
+                 lambda s, row=row: outer(s.below, s.dz)[row][None], f"db{{k}} = the {which} row of dW{{k}}")
+      for which, row in (("first", 0), ("last", -1))),
 ]  # fmt: skip
 
 
 # --- forward ------------------------------------------------------------------------------------------------------
 
 
-def _another_activation(name: str) -> Callable[[Step], Any]:
-    return lambda s: ACTIVATIONS[name].value(s.z[s.k], 1) if name != s.name else None
+def _another_activation(name: str) -> Form:
+    return lambda s: ACTIVATIONS[name].value(s.z_k, 1) if name != s.name else None
+
+
+def _exponentials(shift: Callable[[Any], Any]) -> Form:
+    return lambda s: np.exp(s.z_k - shift(s.z_k)) if s.name == "softmax" else None
 
 
 FORWARD = [
     Hypothesis("z", "forward", "the bias is left out", lambda s: s.right.value - s.case.b[s.k],
                "z{k} = a{before} W{k}"),
     Hypothesis("z", "forward", "the bias enters with the wrong sign", lambda s: s.right.value - 2 * s.case.b[s.k]),
-    Hypothesis("z", "forward", "W{k} is transposed", lambda s: s.a[s.k - 1] @ s.case.W[s.k].T + s.case.b[s.k]
-               if _square(s.case.W[s.k]) else None, "z{k} = a{before} W{k}^T + b{k}"),
+    Hypothesis("z", "forward", "W{k} is transposed", lambda s: s.below @ s.case.W[s.k].T + s.case.b[s.k]
+               if is_square(s.case.W[s.k]) else None, "z{k} = a{before} W{k}^T + b{k}"),
     Hypothesis("z", "forward", "z{before} stands in the place of a{before}",
                lambda s: s.z[s.k - 1] @ s.case.W[s.k] + s.case.b[s.k] if s.k > 1 else None),
     Hypothesis("z", "forward", "the bias is added twice", lambda s: s.right.value + s.case.b[s.k]),
+    Hypothesis("z", "forward", "the inputs are averaged instead of summed",
+               lambda s: s.below @ s.case.W[s.k] / s.below.shape[1] + s.case.b[s.k]),
+    Hypothesis("z", "forward", "a{before} is that of the previous batch",
+               lambda s: s.fitting(previous_a(s) @ s.case.W[s.k] + s.case.b[s.k])
+               if s.case.previous is not None else None),
     Hypothesis("a", "forward", "the activation is applied twice",
                lambda s: ACTIVATIONS[s.name].value(s.right.value, 1)),
-    Hypothesis("a", "forward", "the activation is left out", lambda s: s.z[s.k], "a{k} = z{k}"),
+    Hypothesis("a", "forward", "the activation is left out", lambda s: s.z_k, "a{k} = z{k}"),
     *(Hypothesis("a", "forward", f"the activation is another, {other}", _another_activation(other))
       for other in ACTIVATIONS),
+    Hypothesis("a", "forward", "the activation is taken at -z{k}", lambda s: ACTIVATIONS[s.name].value(-s.z_k, 1),
+               "a{k} = f(-z{k})"),
+    Hypothesis("a", "forward", "the softmax runs over the samples instead of the units",
+               lambda s: ACTIVATIONS["softmax"].value(s.z_k.T, 1).T if s.name == "softmax" else None),
+    *(Hypothesis("a", "forward", "the softmax is not divided by the sum of the exponentials", _exponentials(shift))
+      for shift in (lambda z: 0.0, lambda z: z.max(axis=1, keepdims=True), lambda z: z.max())),
 ]  # fmt: skip
-
-
-def factors(case: Case, kind: str) -> Iterator[tuple[str, float]]:
-    """(name, number) of the factors that have a name, the likeliest first for that kind of quantity."""
-    n, m = float(case.n), float(case.m)
-    if kind in ("dW", "db"):  # where sums over the samples are made
-        yield from (("1/n", 1 / n), ("n", n))
-    known = (
-        ("2", 2.0), ("-1", -1.0), ("1/2", 0.5), ("n", n), ("1/n", 1 / n), ("2/n", 2 / n), ("m", m), ("1/m", 1 / m),
-        ("n/2", n / 2), ("2n", 2 * n), ("-2", -2.0), ("-1/2", -0.5), ("1/(nm)", 1 / (n * m)), ("nm", n * m), ("-n", -n),
-        ("-1/n", -1 / n), ("-2/n", -2 / n), ("n^2", n * n), ("1/n^2", 1 / (n * n)), ("2/m", 2 / m), ("2m", 2 * m),
-        ("1/(2n)", 0.5 / n), ("-m", -m), ("-1/m", -1 / m), ("2/(nm)", 2 / (n * m)), ("4", 4.0), ("1/4", 0.25),
-        ("3", 3.0), ("10", 10.0), ("1/10", 0.1),
-    )  # fmt: skip
-    yield from (pair for pair in known if m > 1 or "m" not in pair[0])  # with one output, 1/(nm) is 1/n again

@@ -34,12 +34,13 @@ class Cause:
     claimed: float | None = None
     right: float | None = None
     rule: str = ""  # which mistake it is, in words without numbers: one rule in several layers is one cause
+    origin: str = ""  # "da" where the mistake is made in a da_k that is not claimed, and shows at dz_k first
 
     @property
     def family(self) -> tuple[str, ...]:
         """What causes have in common that are one wrong rule."""
         same = self.factor or "" if self.kind == "factor" else self.rule
-        return self.quantity.rstrip("0123456789"), self.kind, same
+        return self.origin or self.quantity.rstrip("0123456789"), self.kind, same
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain data."""
@@ -190,6 +191,8 @@ def merged(causes: Sequence[Cause]) -> tuple[Cause, ...]:
             found.append(first)
             continue
         layers = tuple(sorted(layer for cause in members for layer in cause.layers))
+        shown = {cause.quantity.rstrip("0123456789") for cause in members}
+        family = shown.pop() if len(shown) == 1 else family
         texts: dict[str, Any] = {name: _in_k(getattr(first, name), first.layer) for name in TEXTS}
         found.append(replace(first, quantity=family, layer=None, layers=layers, **texts))
     return tuple(found)

@@ -47,7 +47,11 @@ class Rules:
     def __init__(self, case: Case, reduction: str | None = None) -> None:
         self.case, self.u, self.tiny = case, case.eps, case.tiny
         self.reduction = reduction or case.reduction or "sum"
-        self.count = float(REDUCTIONS[self.reduction](case.n, case.m))
+        self.count = self.whole_of(case.n, case.m)
+
+    def whole_of(self, n: int, m: int) -> float:
+        """What the reduction divides by, for n samples of m outputs."""
+        return float(REDUCTIONS[self.reduction](n, m))
 
     # --- forward ---
 

@@ -1,0 +1,405 @@
+"""The walk: which steps of a claimed backward pass are wrong, given what was claimed before them.
+
+It goes from the loss to the first layer. A step is judged on the upstream that was claimed, so that a mistake is found
+where it is made and what follows from it only inherits. What is not claimed is worked out by the right rule; where the
+parameters' gradients contradict that, by the mistakes that could stand there. So there are several readings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from nn.audit import fitted
+from nn.audit.claims import Case
+from nn.audit.explanation import Options, cause_of, explained, looseness
+from nn.audit.hypotheses import BIASES, BY_OUTPUT, CHILDREN, COMBINED, DZ, FORWARD, LOSS, SLOPES, WEIGHTS
+from nn.audit.report import Cause
+from nn.audit.rules import SAFETY, Known, Rules, exactly
+from nn.audit.steps import Hypothesis, Step, factors, made, name_of, slope_of
+
+PLACES = ("dL/dyhat", "dz of the last layer", "dW and db")  # where 1/n may legally enter
+WIDTH = 8  # readings that are followed at a time
+PLAIN, ODD = 1.0, 3.0  # what a cause costs: one that is named, one that is not
+
+
+@dataclass
+class Reading:
+    """One way to read the claims: the wrong steps so far, and the gradients that the next layer is given."""
+
+    wrong: list[Options] = field(default_factory=list)
+    right: list[str] = field(default_factory=list)
+    dz: Known | None = None
+    da: Known | None = None
+    later: dict[int, Any] = field(default_factory=dict)  # the dz of the layers that were passed
+
+    @cached_property
+    def causes(self) -> list[Cause]:
+        """One cause for every wrong step, so that one rule explains as many of the steps as can be."""
+        families = [{cause.family: cause for cause in reversed(options)} for options in self.wrong]
+        chosen: dict[int, Cause] = {}
+        while len(chosen) < len(families):
+            left = [i for i in range(len(families)) if i not in chosen]
+            counts = Counter(family for i in left for family in families[i])
+            first = [cause.family for i in left for cause in self.wrong[i]]
+            family = max(first, key=counts.__getitem__)  # the first of those that explain the most
+            chosen |= {i: families[i][family] for i in left if family in families[i]}
+        return [self._told(i, chosen[i]) for i in range(len(families))]
+
+    def _told(self, i: int, cause: Cause) -> Cause:
+        """The cause with another kind of mistake that would explain all of its steps as well."""
+        steps = [options for options in self.wrong if any(other.family == cause.family for other in options)]
+        shared = set.intersection(*({other.family for other in options} for options in steps))
+        others = [o.message for o in self.wrong[i] if o.family in shared and o.kind != cause.kind]
+        if not others:
+            return cause
+        return replace(cause, message=f"{cause.message} (or: {others[0]}; other widths or a larger batch would tell)")
+
+    @cached_property
+    def cost(self) -> float:
+        """What the causes cost, one rule in several layers once; of two readings, that with fewer places first."""
+        families = {cause.family: ODD if cause.kind == "unexplained" else PLAIN for cause in self.causes}
+        both = sum(("db", *family[1:]) in families for family in families if family[:2] == ("dW", "factor"))
+        return sum(families.values()) - 0.5 * both + 0.01 * len(self.causes)
+
+    def with_(self, options: Options, name: str) -> Reading:
+        """This reading with one more step."""
+        if not options:
+            return replace(self, right=[*self.right, name])
+        return replace(self, wrong=[*self.wrong, options])
+
+
+class Walk:
+    """The walk over one Case with one reduction and one place of the 1/n."""
+
+    def __init__(self, given: Case, reduction: str, place: str, hidden: tuple[int, Hypothesis] | None = None) -> None:
+        # hidden: a mistake of the forward pass that is supposed in a layer, or in every layer for 0
+        self.case, self.place, self.hidden = given, place, hidden
+        self.rules = Rules(given, reduction)
+        self.whole = self.rules.count
+        if place != PLACES[0]:
+            self.rules.count = 1.0
+        self.start = Reading()
+        self._forward()
+
+    def claim(self, kind: str, k: int) -> Any:
+        """The claim, or None."""
+        return self.case.claims.get((kind, k))
+
+    # --- forward ---
+
+    def _forward(self) -> None:
+        a: list[Known] = [Known(self.case.X, np.zeros(self.case.X.shape))]
+        z: list[Any] = [None]
+        for k in range(1, self.case.L + 1):
+            for kind, into in (("z", z), ("a", a)):
+                right = self.rules.z(k, a[k - 1]) if kind == "z" else self.rules.a(k, z[k])
+                claim = self.claim(kind, k)
+                values = [None if x is None else x.value for x in z], [x.value for x in a]
+                step = Step(self.case, self.rules, kind, k, right, *values)
+                if claim is None:
+                    if self.hidden is not None and self.hidden[0] in (0, k) and self.hidden[1].at == kind:
+                        right = self._supposed(step, self.hidden[1])
+                    into.append(right)
+                    continue
+                known = [(h, None) for h in FORWARD if h.at == kind]
+                self.start = self._judged(self.start, step, right.agrees(claim), known)
+                into.append(exactly(claim, self.case.eps))
+        self.z, self.a = z, a
+
+    def _supposed(self, step: Step, hypothesis: Hypothesis) -> Known:
+        """What a mistake of the forward pass, supposed where nothing is claimed, makes of the step."""
+        value = made(hypothesis, step)
+        fits = value is not None and value.shape == step.right.value.shape and bool(np.isfinite(value).all())
+        if not fits or np.allclose(value, step.right.value, rtol=1e-6, atol=0.0):
+            if self.hidden is not None and self.hidden[0] == 0:
+                return step.right
+            raise ValueError("that mistake makes no difference here")
+        cause = cause_of(step, hypothesis, value, step.right.worst(value))
+        self.start = self.start.with_([cause], f"{step.kind}{step.k}")
+        return Known(value, 4 * step.right.bound + 8 * self.case.eps * np.abs(value))
+
+    def fits(self) -> bool:
+        """Whether the last layer is right as it stands, but for a factor."""
+        k, loose = self.case.L, looseness(self.case)
+        with np.errstate(all="ignore"):
+            da = self.rules.dyhat(self.a[k])
+            claim = self.claim("da", k)
+            if claim is not None:
+                return da.agrees(claim) or fitted.ratio(da.value, claim, loose) is not None
+            dz = self._right_dz(k, da, claimed=False)
+            claim = self.claim("dz", k)
+            if claim is not None:
+                return dz.agrees(claim) or fitted.ratio(dz.value, claim, loose) is not None
+            if not SAFETY * dz.bound.max() < 0.01 * np.abs(dz.value).max():
+                return False  # what is as coarse as this fits anything
+            if self._fits(k, dz):
+                return True
+            step = self._step("dz", k, dz, Reading(), da=da)
+            made = fitted.claimed(step)
+            return len(made) > 0 and fitted.ratio(fitted.seen(step, dz.value), made, loose) is not None
+
+    def _judged(self, reading: Reading, step: Step, agrees: bool, mistakes: Sequence[fitted.Candidate] = ()) -> Reading:
+        """The reading after a step that is claimed."""
+        name, claim = f"{step.kind}{step.k}", self.claim(step.kind, step.k)
+        turned = self.case.turned.get((step.kind, step.k))
+        options = () if agrees else explained(step, claim, mistakes)
+        if turned is None:
+            return reading.with_(options, name)
+        lost = bool(options) and options[0].kind == "unexplained"
+        kind, rule = ("shape", "its shape is wrong") if lost else ("transposed", f"{step.kind}{{k}} is transposed")
+        words = turned if lost else f"{name} is transposed: {turned.removeprefix(name + ' ')}"
+        cause = cause_of(step, Hypothesis(step.kind, kind, words, lambda s: None, "", None, rule),
+                         claim, step.right.worst(claim))  # fmt: skip
+        cause = replace(cause, index=None)
+        return reading.with_([cause], name) if lost or agrees else reading.with_([cause], name).with_(options, name)
+
+    # --- backward ---
+
+    def readings(self, limit: float = math.inf) -> list[Reading]:
+        """The readings of the whole backward pass that cost less than the limit, the cheapest first."""
+        readings = [self.start]
+        for k in range(self.case.L, 0, -1):
+            found = [after for reading in readings for after in self._layer(reading, k)]
+            found.sort(key=COST)
+            readings = [reading for reading in found[:WIDTH] if reading.cost < limit]
+        if self.claim("da", 0) is not None:
+            readings = [self._da(reading, 0)[0] for reading in readings]
+        return sorted(readings, key=COST)
+
+    def _step(
+        self, kind: str, k: int, right: Known, reading: Reading, da: Known | None = None, dz: Known | None = None
+    ) -> Step:
+        scale = 1.0 / self.whole if self.place == PLACES[2] else 1.0
+        here = scale if kind in ("dW", "db") else 1.0
+        others = {j: x for (name, j), x in self.case.claims.items() if name == "dz" and j != k}
+        others |= {j: x for j, x in reading.later.items() if j != k}
+        dW, db = (None if x is None else x / scale for x in (self.claim("dW", k), self.claim("db", k)))
+        return Step(
+            self.case, self.rules, kind, k, right, [None if x is None else x.value for x in self.z],
+            [x.value for x in self.a], None if da is None else da.value * here, None if dz is None else dz.value * here,
+            None if reading.dz is None else reading.dz.value * here,
+            None if reading.da is None else reading.da.value * here, tuple(x * here for x in others.values()),
+            self.claim(kind, k), scale, (dW, db), kind == "dz" and self.claim("da", k) is None,
+        )  # fmt: skip
+
+    def _da(self, reading: Reading, k: int) -> tuple[Reading, Known, list[Hypothesis]]:
+        """The reading after da_k, da_k as it is used from here on, and the mistakes that may hide in it unclaimed."""
+        hidden = LOSS if k == self.case.L else CHILDREN
+        right = self.rules.dyhat(self.a[k]) if k == self.case.L else self.rules.da(k + 1, _known(reading.dz))
+        claim = self.claim("da", k)
+        if claim is None:
+            return reading, right, hidden
+        step, known = self._step("da", k, right, reading), [(h, None) for h in hidden]
+        agrees = right.agrees(claim)
+        if k < self.case.L and not agrees:
+            known += fitted.children(step, np.ravel, claim)
+        return self._judged(reading, step, agrees, known), exactly(claim, 0.0), []
+
+    def _right_dz(self, k: int, da: Known, claimed: bool) -> Known:
+        if k == self.case.L and not claimed:
+            right = self.rules.dz_of_loss(self.z[k], self.a[k], da)
+        else:
+            right = self.rules.dz(k, self.z[k], da)
+        return right.scaled(1.0 / self.whole) if k == self.case.L and self.place == PLACES[1] else right
+
+    def _layer(self, reading: Reading, k: int) -> Iterator[Reading]:
+        reading, da, hidden = self._da(reading, k)
+        right = self._right_dz(k, da, self.claim("da", k) is not None)
+        step = self._step("dz", k, right, reading, da=da)
+        claim = self.claim("dz", k)
+        if claim is not None:
+            agrees = right.agrees(claim) or self._by_output(k, da, right).agrees(claim)
+            mistakes: list[fitted.Candidate] = []
+            if not agrees:
+                mistakes = [*self._candidates(step, k, da, hidden), *fitted.slopes(step)]
+                if hidden:
+                    mistakes += fitted.clipped(step)
+                if hidden and k < self.case.L:
+                    mistakes += self._children(step, k, np.ravel, claim)
+            yield self._parameters(self._judged(reading, step, agrees, mistakes), k, da, exactly(claim, 0.0))
+            return
+        plain = self._parameters(reading, k, da, right)
+        yield plain
+        other = self._by_output(k, da, right)
+        if other is not right and ("a", k) not in self.case.claims:
+            yield self._parameters(reading, k, da, other)
+        if len(plain.wrong) == len(reading.wrong):
+            return
+        told = [x for x in (self.claim("dW", k), self.claim("db", k)) if x is not None]
+        if not any(np.isfinite(x).all() for x in told):
+            lost = Known(np.full(right.value.shape, np.nan), right.bound)  # and so is all that follows from it
+            unknown = Hypothesis("dz", "non-finite", "it is nan or infinite", lambda s: None)
+            cause = cause_of(step, unknown, lost.value, (0, 0))
+            after = self._parameters(reading, k, da, lost)
+            yield after.with_([cause], f"dz{k}")
+            return
+        before = self._fits(k, right)
+        alike: list[tuple[Known, list[Cause]]] = []  # mistakes that come to the same are options of one reading
+        for hypothesis, value in self._all(step, k, da, hidden):
+            if value.shape != right.value.shape or not np.isfinite(value).all():
+                continue
+            loose = Known(value, 8 * right.bound + looseness(self.case) * np.abs(value))
+            if self._fits(k, loose) > before:
+                worst = np.unravel_index(int(np.argmax(np.abs(value - right.value))), value.shape)
+                cause = cause_of(step, hypothesis, value, tuple(int(i) for i in worst))
+                same = [options for known, options in alike if (np.abs(known.value - value) <= loose.bound).all()]
+                if same:
+                    same[0].append(cause)
+                else:
+                    alike.append((loose, [cause]))
+        for known, options in alike:
+            yield self._parameters(reading, k, da, known).with_(options, f"dz{k}")
+        if not any(self._fits(k, known) == len(told) for known, _ in alike):
+            for known, pair in self._pairs(step, k, da, hidden):
+                after = self._parameters(reading, k, da, known)
+                yield after.with_([pair[0]], f"dz{k}").with_([pair[1]], f"dz{k}")
+
+    def _by_output(self, k: int, da: Known, right: Known) -> Known:
+        """dz_k with the derivative written with a_k, which differs where a wrong a_k was claimed."""
+        name, a = self.case.activations[k - 1], self.a[k].value
+        supposed = self.hidden is not None and self.hidden[0] in (0, k) and self.hidden[1].at == "a"
+        if not (supposed or ("a", k) in self.case.claims) or name not in (*BY_OUTPUT, "softmax", "relu", "leaky_relu"):
+            return right
+        scale = 1.0 / self.whole if k == self.case.L and self.place == PLACES[1] else 1.0
+        with np.errstate(all="ignore"):
+            if name == "softmax":
+                value = a * (da.value - (a * da.value).sum(axis=1, keepdims=True))
+            else:
+                value = da.value * (BY_OUTPUT[name](a) if name in BY_OUTPUT else slope_of(name, a))
+            size = np.abs(da.value) * (1 + np.abs(a)) ** 2
+        if not np.isfinite(value).all():
+            return right
+        return Known(scale * value, right.bound + 32 * self.case.eps * scale * size)
+
+    def _fits(self, k: int, dz: Known) -> int:
+        """How many of the claimed dW_k and db_k are right given this dz_k."""
+        scale = 1.0 / self.whole if self.place == PLACES[2] else 1.0
+        db, dW = self.claim("db", k), self.claim("dW", k)
+        fits = db is not None and self.rules.db(dz).scaled(scale).agrees(db)
+        return int(fits) + int(dW is not None and self.rules.dW(self.a[k - 1], dz).scaled(scale).agrees(dW))
+
+    def _candidates(
+        self, step: Step, k: int, da: Known, hidden: Sequence[Hypothesis]
+    ) -> Iterator[tuple[Hypothesis, Any]]:
+        """The mistakes that may stand at dz_k: its own, and those of a da_k that nobody claimed, passed on by f'."""
+        last = k == self.case.L
+        scale = 1.0 / self.whole if last and self.place == PLACES[1] else 1.0
+        for hypothesis in [*SLOPES, *COMBINED] if last and hidden else SLOPES:
+            value = made(hypothesis, step)
+            if value is not None:
+                yield hypothesis, scale * value
+        for hypothesis in hidden:
+            value = made(hypothesis, replace(step, kind="da", right=da))
+            if value is not None and value.shape == da.value.shape:
+                yield hypothesis, self._passed(k, value)
+        for hypothesis in [*DZ, *COMBINED] if last and not hidden else DZ:
+            value = made(hypothesis, step)
+            if value is not None:
+                yield hypothesis, scale * value
+
+    def _children(self, step: Step, k: int, through: Any, target: Any) -> Iterator[fitted.Candidate]:
+        """dz_k of a da_k that is not claimed, with other weights of the children."""
+        for hypothesis, da in fitted.children(step, lambda da: through(self._passed(k, da)), target):
+            yield hypothesis, self._passed(k, da)
+
+    def _all(self, step: Step, k: int, da: Known, hidden: Sequence[Hypothesis]) -> Iterator[fitted.Candidate]:
+        """The mistakes at dz_k, and then those with a number of their own, which the parameters' gradients tell."""
+        right, loose = step.right.value, looseness(self.case)
+        named = [(name, number) for name, number in factors(self.case, step.kind) if number != 1.0]
+        target = fitted.claimed(step)
+        ratio = fitted.ratio(fitted.seen(step, right), target, loose)
+        if ratio is not None and abs(ratio - 1.0) > 100 * loose:
+            named.append((name_of(self.case, "dz", ratio, loose), ratio))
+        for name, number in named:
+            yield fitted.factor(name), number * right
+            if hidden:
+                yield fitted.factor(name, "da"), number * right
+        yield fitted.hypothesis("dz", "zero", "it is zero throughout"), 0.0 * right
+        yield from self._candidates(step, k, da, hidden)
+        yield from fitted.slopes(step)
+        yield from fitted.clipped(step)
+        yield from fitted.samples_of_dz(step)
+        if k == self.case.L:
+            yield from fitted.added(step)
+        elif hidden:
+            yield from self._children(step, k, lambda dz: fitted.seen(step, dz), target)
+
+    def _pairs(
+        self, step: Step, k: int, da: Known, hidden: Sequence[Hypothesis]
+    ) -> Iterator[tuple[Known, tuple[Cause, Cause]]]:
+        """dz_k with two mistakes, where one does not do: one in da_k and one in f', or one of them and a factor."""
+        loose, target = looseness(self.case), fitted.claimed(step)
+        upstreams: list[tuple[Hypothesis | None, Any]] = [(None, da.value)]
+        upstreams += [(h, made(h, replace(step, kind="da", right=da))) for h in hidden]
+        for first, upstream in upstreams:
+            if upstream is None or upstream.shape != da.value.shape or not np.isfinite(upstream).all():
+                continue
+            values: list[tuple[Hypothesis | None, Hypothesis | None, Any]]
+            values = [(first, None, self._passed(k, upstream))]
+            values += [(first, h, made(h, replace(step, da=upstream))) for h in [*SLOPES, *DZ]]
+            for one, other, value in values:
+                if value is None or value.shape != upstream.shape or not np.isfinite(value).all():
+                    continue
+                ratio = fitted.ratio(fitted.seen(step, value), target, loose)
+                causes = [h for h in (one, other) if h is not None]
+                if ratio is not None and abs(ratio - 1) > 100 * loose:
+                    causes.append(fitted.factor(name_of(self.case, "dz", ratio, loose)))
+                    value = ratio * value
+                if ratio is None or len(causes) != 2:
+                    continue
+                known = Known(value, 8 * step.right.bound + loose * np.abs(value))
+                if self._fits(k, known) == sum(x is not None for x in step.made):
+                    worst = step.right.worst(value)
+                    yield known, (cause_of(step, causes[0], value, worst), cause_of(step, causes[1], value, worst))
+
+    def _passed(self, k: int, da: Any) -> Any:
+        """dz_k of a da_k, by the right rule."""
+        with np.errstate(all="ignore"):
+            return self._right_dz(k, Known(da, np.zeros(da.shape)), claimed=True).value
+
+    def _parameters(self, reading: Reading, k: int, da: Known, dz: Known) -> Reading:
+        """The reading after dW_k and db_k, given dz_k."""
+        scale = 1.0 / self.whole if self.place == PLACES[2] else 1.0
+        for kind, right, known in (
+            ("dW", self.rules.dW(self.a[k - 1], dz).scaled(scale), WEIGHTS),
+            ("db", self.rules.db(dz).scaled(scale), BIASES),
+        ):
+            claim = self.claim(kind, k)
+            if claim is None:
+                continue
+            agrees = right.agrees(claim)
+            step = self._step(kind, k, right, reading, da=da, dz=dz)
+            mistakes = [] if agrees else [*((h, None) for h in known), *fitted.samples(step)]
+            reading = self._judged(reading, step, agrees, mistakes)
+        return replace(reading, dz=dz, da=da, later={**reading.later, k: dz.value})
+
+
+COST = attrgetter("cost")
+
+
+def _known(x: Known | None) -> Known:
+    assert x is not None  # the walk has passed a layer above
+    return x
+
+
+def truth(given: Case, reduction: str) -> dict[str, Known]:
+    """{name: right value} of every quantity, with nothing taken from the claims."""
+    bare = replace(given, claims={})
+    with np.errstate(all="ignore"):
+        walk = Walk(bare, reduction, PLACES[0])
+        found: dict[str, Known] = {}
+        dz: Known | None = None
+        for k in range(given.L, 0, -1):
+            da = walk.rules.dyhat(walk.a[k]) if k == given.L else walk.rules.da(k + 1, _known(dz))
+            dz = walk._right_dz(k, da, claimed=False)
+            found |= {f"z{k}": walk.z[k], f"a{k}": walk.a[k], f"da{k}": da, f"dz{k}": dz}
+            found |= {f"dW{k}": walk.rules.dW(walk.a[k - 1], dz), f"db{k}": walk.rules.db(dz)}
+    return found
