@@ -80,7 +80,7 @@ def diagnosed(given: Case) -> Report:
             readings, reduction, place = found, walk.rules.reduction, walk.place
         if readings and readings[0].cost == 0.0:
             break
-    if readings[0].cost >= 2 * PLAIN:
+    if readings[0].cost >= 2 * PLAIN and _may_come_from_before(given, readings[0]):
         for walk in _supposing(given):
             with np.errstate(all="ignore"):
                 found = walk.readings(readings[0].cost)
@@ -132,6 +132,12 @@ def diagnosed(given: Case) -> Report:
     inherited = tuple(name for name in wrong if name not in named) if causes else ()
     context = {"reduction": reduction, "place_of_1/n": place, "layout": given.layout, "samples": given.n}
     return Report(ok, causes, inherited, tuple(reading.right), tuple(notes), context)
+
+
+def _may_come_from_before(given: Case, reading: Reading) -> bool:
+    """Whether a mistake of the forward pass may be behind it: not where a single claim is wrong."""
+    (first, *others) = reading.wrong
+    return bool(others) or first[0].quantity not in _claimed(given)
 
 
 def _walks(given: Case) -> Iterator[Walk]:

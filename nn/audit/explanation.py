@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from nn.audit import fitted
 from nn.audit.claims import Case
 from nn.audit.report import Cause
-from nn.audit.steps import Hypothesis, Step, factors, made, previous_db, previous_dW
+from nn.audit.steps import Hypothesis, Step, factors, made, odd_factors, previous_db, previous_dW
 
 Options = Sequence[Cause]  # the causes that explain one wrong step equally well, the likeliest first; none if right
 
@@ -49,13 +49,17 @@ def explained(step: Step, claim: Any, known: Sequence[fitted.Candidate]) -> Opti
 
     if (~np.isfinite(claim) & np.isfinite(right.value)).any():
         return [named("non-finite", "it is nan or infinite where the right value is finite")]
+
+    def carrying(every: Iterable[tuple[str, float]]) -> Iterator[Cause]:
+        for name, number in every:
+            if number != 1.0 and alike(number * right.value, number):
+                words = f"it carries a factor {name}"
+                yield named("factor", words, name, "{claimed} = " + name + " times the right one")
+                if step.open:
+                    yield named("factor", words, name, at="da")
+
     options = [] if claim.any() else [named("zero", "it is zero throughout")]
-    for name, number in factors(step.case, step.kind):
-        if number != 1.0 and alike(number * right.value, number):
-            words = f"it carries a factor {name}"
-            options.append(named("factor", words, name, "{claimed} = " + name + " times the right one"))
-            if step.open:
-                options.append(named("factor", words, name, at="da"))
+    options += carrying(factors(step.case, step.kind))
     for hypothesis, value in known:
         if alike(made(hypothesis, step) if value is None else value):
             options.append(cause_of(step, hypothesis, claim, worst))
@@ -63,6 +67,7 @@ def explained(step: Step, claim: Any, known: Sequence[fitted.Candidate]) -> Opti
         values = {"dW": lambda dz: step.below.T @ dz, "db": lambda dz: dz.sum(axis=0, keepdims=True)}
         if alike(values.get(step.kind, lambda dz: dz)(other)):
             options.append(named("operand", "the dz of another layer stands in the place of its own"))
+    options += carrying(odd_factors(step.case))
     if options:
         return options
     for kind, words, digits, rule, value in read_off(step, claim):

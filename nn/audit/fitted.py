@@ -140,15 +140,23 @@ def slopes(step: Step) -> Iterator[Candidate]:
 
 
 def added(step: Step) -> Iterator[Candidate]:
-    """dz_L with a number added to every element of it, or of dL/dyhat before it."""
-    ones = [np.ones(step.right.value.shape)]
-    if step.da is not None and step.name != "softmax":
-        ones.append(step.slope)
-    for one in ones:
-        found = coefficients([seen(step, one)], claimed(step) - seen(step, step.right.value))
-        if found is not None and len(claimed(step)) > 1:
-            words = f"an epsilon of {float(found[0]):.6g} is added"
-            yield hypothesis("dz", "loss-derivative", words, "an epsilon"), step.right.value + float(found[0]) * one
+    """dz_k with a term too much in it or in da_k before it: a penalty on a_k, or a number at the last layer."""
+    last = step.k == step.case.L
+    ones, size = np.ones(step.right.value.shape), np.sign(step.a_k)
+    through = step.slope if step.name != "softmax" and step.da is not None else None
+    terms = [("dz", "loss-derivative", "an epsilon of {:.6g} is added", ones)] if last else []
+    if through is not None:
+        if last:
+            terms.append(("da", "loss-derivative", "an epsilon of {:.6g} is added", through))
+        said = "it has an extra term {:.6g} a{{k}}: a penalty on the activations"
+        terms.append(("da", "extra-term", said, step.a_k * through))
+        terms.append(("da", "extra-term", said.replace("a{{k}}", "sign(a{{k}})"), size * through))
+    target, right = claimed(step), step.right.value
+    for at, kind, words, term in terms:
+        found = coefficients([seen(step, term)], target - seen(step, right)) if len(target) > 1 else None
+        if found is not None:
+            number = float(found[0])
+            yield hypothesis(at, kind, words.format(number), words), right + number * term
 
 
 def clipped(step: Step) -> Iterator[Candidate]:

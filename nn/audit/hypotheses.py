@@ -475,10 +475,12 @@ FORWARD = [
     Hypothesis("a", "forward", "the activation is applied twice",
                lambda s: ACTIVATIONS[s.name].value(s.right.value, 1)),
     Hypothesis("a", "forward", "the activation is left out", lambda s: s.z_k, "a{k} = z{k}"),
-    *(Hypothesis("a", "forward", f"the activation is another, {other}", _another_activation(other))
-      for other in ACTIVATIONS),
+    *(Hypothesis("a", "forward", f"the activation is another, {other}", _another_activation(other),
+                 rule="the activation is another") for other in ACTIVATIONS),
     Hypothesis("a", "forward", "the activation is taken at -z{k}", lambda s: ACTIVATIONS[s.name].value(-s.z_k, 1),
                "a{k} = f(-z{k})"),
+    Hypothesis("a", "factor", "it carries a factor 1/2", lambda s: 0.5 * s.right.value, "", "1/2"),
+    Hypothesis("a", "factor", "it carries a factor 2", lambda s: 2.0 * s.right.value, "", "2"),
     Hypothesis("a", "forward", "the softmax runs over the samples instead of the units",
                lambda s: ACTIVATIONS["softmax"].value(s.z_k.T, 1).T if s.name == "softmax" else None),
     *(Hypothesis("a", "forward", "the softmax is not divided by the sum of the exponentials", _exponentials(shift))

@@ -193,9 +193,19 @@ def merged(causes: Sequence[Cause]) -> tuple[Cause, ...]:
         layers = tuple(sorted(layer for cause in members for layer in cause.layers))
         shown = {cause.quantity.rstrip("0123456789") for cause in members}
         family = shown.pop() if len(shown) == 1 else family
-        texts: dict[str, Any] = {name: _in_k(getattr(first, name), first.layer) for name in TEXTS}
-        found.append(replace(first, quantity=family, layer=None, layers=layers, **texts))
+        found.append(replace(first, quantity=family, layer=None, layers=layers, **_texts_in_k(members)))
     return tuple(found)
+
+
+def _texts_in_k(members: Sequence[Cause]) -> dict[str, Any]:
+    """The texts of causes that are one rule, with k for the layer; layer by layer where they say different things."""
+    texts: dict[str, Any] = {}
+    for name in TEXTS:
+        said = {cause.layer: _in_k(getattr(cause, name), cause.layer) for cause in members}
+        same = len(set(said.values())) == 1
+        told = "; ".join(f"{text} (layer {k})" for k, text in said.items() if text)
+        texts[name] = next(iter(said.values())) if same else told or None
+    return texts
 
 
 CELL = "style='padding:0 .8em 0 0;text-align:left;vertical-align:top"

@@ -171,15 +171,24 @@ def factors(case: Case, kind: str) -> Iterator[tuple[str, float]]:
         yield from (("1/n", 1 / n), ("n", n))
     known = (
         ("2", 2.0), ("-1", -1.0), ("1/2", 0.5), ("n", n), ("1/n", 1 / n), ("2/n", 2 / n), ("m", m), ("1/m", 1 / m),
-        ("nm", n * m), ("n/2", n / 2), ("2n", 2 * n), ("-2", -2.0), ("-1/2", -0.5), ("1/(nm)", 1 / (n * m)), ("-n", -n),
-        ("-1/n", -1 / n), ("-2/n", -2 / n), ("n^2", n * n), ("1/n^2", 1 / (n * n)), ("2/m", 2 / m), ("2m", 2 * m),
-        ("1/(2n)", 0.5 / n), ("-m", -m), ("-1/m", -1 / m), ("2/(nm)", 2 / (n * m)), ("4", 4.0), ("1/4", 0.25),
-        ("3", 3.0), ("10", 10.0), ("1/10", 0.1),
+        ("-2", -2.0), ("-1/2", -0.5), ("nm", n * m), ("1/(nm)", 1 / (n * m)), ("-n", -n), ("-1/n", -1 / n),
+        ("n^2", n * n), ("1/n^2", 1 / (n * n)),
     )  # fmt: skip
     yield from (pair for pair in known if m > 1 or "m" not in pair[0])  # with one output, 1/(nm) is 1/n again
 
 
+def odd_factors(case: Case) -> Iterator[tuple[str, float]]:
+    """(name, number) of those that other mistakes may come to as well, and are then preferred."""
+    n, m = float(case.n), float(case.m)
+    known = (
+        ("n/2", n / 2), ("2n", 2 * n), ("-2/n", -2 / n), ("2/m", 2 / m), ("2m", 2 * m), ("1/(2n)", 0.5 / n), ("-m", -m),
+        ("-1/m", -1 / m), ("2/(nm)", 2 / (n * m)), ("4", 4.0), ("1/4", 0.25), ("3", 3.0), ("10", 10.0), ("1/10", 0.1),
+    )  # fmt: skip
+    yield from (pair for pair in known if m > 1 or "m" not in pair[0])
+
+
 def name_of(case: Case, kind: str, number: float, loose: float) -> str:
     """The factor by its name, or by its digits."""
-    names = [name for name, known in factors(case, kind) if abs(known - number) <= 100 * loose * abs(known)]
+    every = (*factors(case, kind), *odd_factors(case))
+    names = [name for name, known in every if abs(known - number) <= 100 * loose * abs(known)]
     return names[0] if names else f"{number:.6g}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
@@ -23,7 +23,7 @@ from nn.audit.explanation import Options, cause_of, explained, looseness
 from nn.audit.hypotheses import BIASES, BY_OUTPUT, CHILDREN, COMBINED, DZ, FORWARD, LOSS, SLOPES, WEIGHTS
 from nn.audit.report import Cause
 from nn.audit.rules import SAFETY, Known, Rules, exactly
-from nn.audit.steps import Hypothesis, Step, factors, made, name_of, slope_of
+from nn.audit.steps import Hypothesis, Step, factors, made, name_of, odd_factors, slope_of
 
 PLACES = ("dL/dyhat", "dz of the last layer", "dW and db")  # where 1/n may legally enter
 WIDTH = 8  # readings that are followed at a time
@@ -137,10 +137,14 @@ class Walk:
             dz = self._right_dz(k, da, claimed=False)
             claim = self.claim("dz", k)
             if claim is not None:
-                return dz.agrees(claim) or fitted.ratio(dz.value, claim, loose) is not None
+                return (
+                    dz.agrees(claim)
+                    or self._by_output(k, da, dz).agrees(claim)
+                    or fitted.ratio(dz.value, claim, loose) is not None
+                )
             if not SAFETY * dz.bound.max() < 0.01 * np.abs(dz.value).max():
                 return False  # what is as coarse as this fits anything
-            if self._fits(k, dz):
+            if self._fits(k, dz) or self._fits(k, self._by_output(k, da, dz)):
                 return True
             step = self._step("dz", k, dz, Reading(), da=da)
             made = fitted.claimed(step)
@@ -159,6 +163,8 @@ class Walk:
         cause = cause_of(step, Hypothesis(step.kind, kind, words, lambda s: None, "", None, rule),
                          claim, step.right.worst(claim))  # fmt: skip
         cause = replace(cause, index=None)
+        if options and step.kind == "db" and not lost:  # a row for a column: what else is wrong says it all
+            return reading.with_(options, name)
         return reading.with_([cause], name) if lost or agrees else reading.with_([cause], name).with_(options, name)
 
     # --- backward ---
@@ -224,7 +230,15 @@ class Walk:
                     mistakes += fitted.clipped(step)
                 if hidden and k < self.case.L:
                     mistakes += self._children(step, k, np.ravel, claim)
-            yield self._parameters(self._judged(reading, step, agrees, mistakes), k, da, exactly(claim, 0.0))
+            after = self._judged(reading, step, agrees, mistakes)
+            if not agrees and after.wrong[-1][0].kind == "unexplained" and self.hidden is None:
+                rows = lambda values: values.reshape(len(values), -1)  # noqa: E731
+                for one, other, value in self._pairs(step, k, da, hidden, rows, claim.ravel()):
+                    worst = right.worst(value)
+                    causes = [cause_of(step, cause, value, worst) for cause in (one, other)]
+                    after = reading.with_([causes[0]], f"dz{k}").with_([causes[1]], f"dz{k}")
+                    break
+            yield self._parameters(after, k, da, exactly(claim, 0.0))
             return
         plain = self._parameters(reading, k, da, right)
         yield plain
@@ -235,11 +249,7 @@ class Walk:
             return
         told = [x for x in (self.claim("dW", k), self.claim("db", k)) if x is not None]
         if not any(np.isfinite(x).all() for x in told):
-            lost = Known(np.full(right.value.shape, np.nan), right.bound)  # and so is all that follows from it
-            unknown = Hypothesis("dz", "non-finite", "it is nan or infinite", lambda s: None)
-            cause = cause_of(step, unknown, lost.value, (0, 0))
-            after = self._parameters(reading, k, da, lost)
-            yield after.with_([cause], f"dz{k}")
+            yield self._lost(reading, step, da, Hypothesis("dz", "non-finite", "it is nan or infinite", lambda s: None))
             return
         before = self._fits(k, right)
         alike: list[tuple[Known, list[Cause]]] = []  # mistakes that come to the same are options of one reading
@@ -257,10 +267,25 @@ class Walk:
                     alike.append((loose, [cause]))
         for known, options in alike:
             yield self._parameters(reading, k, da, known).with_(options, f"dz{k}")
-        if not any(self._fits(k, known) == len(told) for known, _ in alike):
-            for known, pair in self._pairs(step, k, da, hidden):
-                after = self._parameters(reading, k, da, known)
-                yield after.with_([pair[0]], f"dz{k}").with_([pair[1]], f"dz{k}")
+        alone = any(self._fits(k, known) == len(told) for known, _ in alike)
+        if self.hidden is None and not alone and plain.cost > reading.cost + 2 * PLAIN + 0.1:
+            for one, other, value in self._pairs(step, k, da, hidden, _seen_of(step), fitted.claimed(step)):
+                known = Known(value, 8 * right.bound + looseness(self.case) * np.abs(value))
+                if self._fits(k, known) == len(told):
+                    worst = right.worst(value)
+                    after = self._parameters(reading, k, da, known)
+                    for cause in (one, other):
+                        after = after.with_([cause_of(step, cause, value, worst)], f"dz{k}")
+                    yield after
+        if len(told) == 2 and all(options[0].kind == "unexplained" for options in plain.wrong[-2:]):
+            unknown = Hypothesis("dz", "unexplained", "dW{k} and db{k} fit no dz{k} that is known here", lambda s: None)
+            yield self._lost(reading, step, da, unknown)
+
+    def _lost(self, reading: Reading, step: Step, da: Known, hypothesis: Hypothesis) -> Reading:
+        """The reading after a dz_k of which nothing is known: what follows from it is not judged."""
+        lost = Known(np.full(step.right.value.shape, np.nan), step.right.bound)
+        cause = replace(cause_of(step, hypothesis, step.right.value, (0, 0)), index=None)
+        return self._parameters(reading, step.k, da, lost).with_([cause], f"dz{step.k}")
 
     def _by_output(self, k: int, da: Known, right: Known) -> Known:
         """dz_k with the derivative written with a_k, which differs where a wrong a_k was claimed."""
@@ -313,7 +338,8 @@ class Walk:
     def _all(self, step: Step, k: int, da: Known, hidden: Sequence[Hypothesis]) -> Iterator[fitted.Candidate]:
         """The mistakes at dz_k, and then those with a number of their own, which the parameters' gradients tell."""
         right, loose = step.right.value, looseness(self.case)
-        named = [(name, number) for name, number in factors(self.case, step.kind) if number != 1.0]
+        every = (*factors(self.case, step.kind), *odd_factors(self.case))
+        named = [(name, number) for name, number in every if number != 1.0]
         target = fitted.claimed(step)
         ratio = fitted.ratio(fitted.seen(step, right), target, loose)
         if ratio is not None and abs(ratio - 1.0) > 100 * loose:
@@ -327,38 +353,63 @@ class Walk:
         yield from fitted.slopes(step)
         yield from fitted.clipped(step)
         yield from fitted.samples_of_dz(step)
-        if k == self.case.L:
-            yield from fitted.added(step)
-        elif hidden:
+        yield from fitted.added(step)
+        if hidden and k < self.case.L:
             yield from self._children(step, k, lambda dz: fitted.seen(step, dz), target)
 
     def _pairs(
-        self, step: Step, k: int, da: Known, hidden: Sequence[Hypothesis]
-    ) -> Iterator[tuple[Known, tuple[Cause, Cause]]]:
-        """dz_k with two mistakes, where one does not do: one in da_k and one in f', or one of them and a factor."""
-        loose, target = looseness(self.case), fitted.claimed(step)
-        upstreams: list[tuple[Hypothesis | None, Any]] = [(None, da.value)]
-        upstreams += [(h, made(h, replace(step, kind="da", right=da))) for h in hidden]
-        for first, upstream in upstreams:
-            if upstream is None or upstream.shape != da.value.shape or not np.isfinite(upstream).all():
-                continue
-            values: list[tuple[Hypothesis | None, Hypothesis | None, Any]]
-            values = [(first, None, self._passed(k, upstream))]
-            values += [(first, h, made(h, replace(step, da=upstream))) for h in [*SLOPES, *DZ]]
-            for one, other, value in values:
-                if value is None or value.shape != upstream.shape or not np.isfinite(value).all():
-                    continue
-                ratio = fitted.ratio(fitted.seen(step, value), target, loose)
-                causes = [h for h in (one, other) if h is not None]
-                if ratio is not None and abs(ratio - 1) > 100 * loose:
-                    causes.append(fitted.factor(name_of(self.case, "dz", ratio, loose)))
-                    value = ratio * value
-                if ratio is None or len(causes) != 2:
-                    continue
-                known = Known(value, 8 * step.right.bound + loose * np.abs(value))
-                if self._fits(k, known) == sum(x is not None for x in step.made):
-                    worst = step.right.worst(value)
-                    yield known, (cause_of(step, causes[0], value, worst), cause_of(step, causes[1], value, worst))
+        self, step: Step, k: int, da: Known, hidden: Sequence[Hypothesis], through: Callable[[Any], Any], target: Any
+    ) -> Iterator[tuple[Hypothesis, Hypothesis, Any]]:
+        """dz_k with two mistakes: one in da_k and one in f', or one of them and a factor.
+
+        through takes a stack of dz_k to what is claimed of each, the target, a row of numbers each.
+        """
+        first: list[Hypothesis | None] = [None]
+        upstreams = [da.value]
+        for h in hidden:
+            upstream = made(h, replace(step, kind="da", right=da))
+            if upstream is not None and upstream.shape == da.value.shape and np.isfinite(upstream).all():
+                first.append(h)
+                upstreams.append(upstream)
+        second, values = self._passings(step, k, upstreams)
+        seen = through(values.reshape(-1, *da.value.shape))
+        loose = 100 * looseness(self.case)
+        if len(target) < 3:
+            return
+        with np.errstate(all="ignore"):
+            at = np.abs(seen).argmax(axis=1)[:, None]
+            top = np.take_along_axis(seen, at, axis=1)
+            ratio = target[at] / top
+            close = (np.abs(target - ratio * seen) <= loose * np.abs(ratio * top)).all(axis=1) & (ratio[:, 0] != 0)
+        for p in np.flatnonzero(close):
+            i, j = divmod(int(p), len(second))
+            number = float(ratio[p, 0])
+            causes = [h for h in (first[i], second[j]) if h is not None]
+            if abs(number - 1.0) > loose:
+                causes.append(fitted.factor(name_of(self.case, "dz", number, looseness(self.case))))
+            if len(causes) == 2:
+                yield causes[0], causes[1], number * values[i, j]
+
+    def _passings(self, step: Step, k: int, upstreams: Sequence[Any]) -> tuple[list[Hypothesis | None], Any]:
+        """(mistakes in f', or None, and dz_k for every upstream and every one of them)."""
+        known: list[Hypothesis | None] = [None]
+        scale = 1.0 / self.whole if k == self.case.L and self.place == PLACES[1] else 1.0
+        ones = np.ones(step.right.value.shape)
+        if step.name == "softmax":
+            columns = [[self._passed(k, upstream) for upstream in upstreams]]
+            for h in DZ:
+                column = [made(h, replace(step, da=upstream)) for upstream in upstreams]
+                if all(np.shape(value) == ones.shape and np.isfinite(value).all() for value in column):
+                    known.append(h)
+                    columns.append([scale * value for value in column])
+            return known, np.array(columns).swapaxes(0, 1)
+        slopes = [scale * step.slope]
+        for h in [*SLOPES, *DZ]:
+            up, down = made(h, replace(step, da=ones)), made(h, replace(step, da=-ones))
+            if np.shape(up) == ones.shape and np.isfinite(up).all() and np.array_equal(up, -down):  # it is linear in da
+                known.append(h)
+                slopes.append(scale * up)
+        return known, np.array(upstreams)[:, None] * np.array(slopes)
 
     def _passed(self, k: int, da: Any) -> Any:
         """dz_k of a da_k, by the right rule."""
@@ -383,6 +434,17 @@ class Walk:
 
 
 COST = attrgetter("cost")
+
+
+def _seen_of(step: Step) -> Callable[[Any], Any]:
+    """What a stack of dz_k lead to of what is claimed of dW_k and db_k, a row of numbers each."""
+    dW, db = step.made
+
+    def rows(values: Any) -> Any:
+        parts = [] if dW is None else [(step.below.T @ values).reshape(len(values), -1)]
+        return np.concatenate([*parts, *([] if db is None else [values.sum(axis=1)])], axis=1)
+
+    return rows
 
 
 def _known(x: Known | None) -> Known:
