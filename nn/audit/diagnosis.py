@@ -80,7 +80,7 @@ def diagnosed(given: Case) -> Report:
             readings, reduction, place = found, walk.rules.reduction, walk.place
         if readings and readings[0].cost == 0.0:
             break
-    if readings[0].cost >= 2 * PLAIN and _may_come_from_before(given, readings[0]):
+    if readings[0].cost >= 2 * PLAIN and _may_come_from_before(readings[0]):
         for walk in _supposing(given):
             with np.errstate(all="ignore"):
                 found = walk.readings(readings[0].cost)
@@ -114,7 +114,8 @@ def diagnosed(given: Case) -> Report:
     ]
     parameters = [name for name in _claimed(given) if name[:2] in ("dW", "db")]
     named = {f"{cause.quantity}" for cause in causes} | {f"{c.quantity}{k}" for c in causes for k in c.layers}
-    harmless = bool(parameters) and not shapes and not [name for name in wrong if name in parameters]
+    turned = [kind for kind, _ in given.turned if kind in ("dW", "db")]
+    harmless = bool(parameters) and not shapes and not turned and not [name for name in wrong if name in parameters]
     if causes and harmless:
         notes += [f"harmless, for dW and db are right: {cause.quantity}: {cause.message}" for cause in causes]
         causes = ()
@@ -134,10 +135,10 @@ def diagnosed(given: Case) -> Report:
     return Report(ok, causes, inherited, tuple(reading.right), tuple(notes), context)
 
 
-def _may_come_from_before(given: Case, reading: Reading) -> bool:
-    """Whether a mistake of the forward pass may be behind it: not where a single claim is wrong."""
+def _may_come_from_before(reading: Reading) -> bool:
+    """Whether a mistake of the forward pass may be behind it: not where a single dW or db is wrong."""
     (first, *others) = reading.wrong
-    return bool(others) or first[0].quantity not in _claimed(given)
+    return bool(others) or first[0].quantity[:2] in ("da", "dz")
 
 
 def _walks(given: Case) -> Iterator[Walk]:
@@ -151,8 +152,8 @@ def _walks(given: Case) -> Iterator[Walk]:
 def _supposing(given: Case) -> Iterator[Walk]:
     """The walks with a mistake of the forward pass where nothing of it is claimed, if the last layer fits then."""
     for hypothesis in FORWARD:
-        for k in range(given.L + 1):  # 0: in every layer
-            if (hypothesis.at, k or 1) in given.claims:
+        for k in range(-1 if given.L > 2 else 0, given.L + 1):  # 0: in every layer; -1: in all but the last
+            if (hypothesis.at, max(k, 1)) in given.claims:
                 continue
             for plain in _walks(given):
                 with np.errstate(all="ignore"):

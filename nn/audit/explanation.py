@@ -41,7 +41,8 @@ def explained(step: Step, claim: Any, known: Sequence[fitted.Candidate]) -> Opti
             return False
         slack = loose * np.abs(value) + 64 * max(1.0, abs(scale)) * right.bound
         apart = np.abs(value - right.value) > loose * np.abs(right.value) + 8 * right.bound
-        return bool(((np.abs(claim - value) <= slack) | ~judged).all() and (apart & judged).any())
+        near = (np.abs(claim - value) <= slack) & np.isfinite(value)
+        return bool((near | ~judged).all() and (apart & judged).any())
 
     def named(kind: str, words: str, factor: str | None = None, found: str = "", at: str = "", rule: str = "") -> Cause:
         made_up = Hypothesis(at or step.kind, kind, words, lambda s: None, found, factor, rule or kind)
@@ -78,12 +79,17 @@ def explained(step: Step, claim: Any, known: Sequence[fitted.Candidate]) -> Opti
         ratio = float(np.median(claim[big] / right.value[big]))
         if alike(ratio * right.value, ratio):
             norm = float(np.linalg.norm(claim))
-            if 0 < ratio < 1 and abs(norm - float(f"{norm:.2g}")) < 1e-6 * norm:
-                return [named("clipped", f"its norm is clipped at {norm:.6g}", f"{norm:.6g}")]
+            if ratio > 0 and is_round(norm):
+                return [named("clipped", f"its norm is brought to {norm:.6g}", f"{norm:.6g}", rule="norm")]
             words = f"it carries a factor {ratio:.6g}"
             own = [named("factor", words, f"{ratio:.6g}")]
             return [*own, named("factor", words, f"{ratio:.6g}", at="da")] if step.open else own
     return [named("unexplained", "it is wrong, in a way not known here")]
+
+
+def is_round(number: float) -> bool:
+    """Whether it has two digits: somebody's choice."""
+    return abs(number - float(f"{number:.2g}")) < 1e-6 * number
 
 
 # --- mistakes whose numbers can be read off the claim -------------------------------------------------------------
@@ -102,13 +108,13 @@ def _added(step: Step, claim: Any) -> Iterator[Reading]:
     right = step.right.value
     for what, term in _terms(step):
         found = fitted.coefficients([term], claim - right) if claim.size > 1 else None
-        if found is not None and found[0]:
+        if found is not None and _counts(found[0] * term, claim):
             digits = f"{found[0]:.6g}"
             yield "extra-term", f"it has an extra term {digits} {what}", digits, what, right + found[0] * term
     before = {"dW": previous_dW, "db": previous_db}.get(step.kind, lambda step: None)(step)
     if before is not None:
         found = fitted.coefficients([right, before], claim)
-        if found is not None and claim.size > 2:
+        if found is not None and claim.size > 2 and _counts(found[1] * before, claim):
             own = "" if abs(found[0] - 1.0) < 1e-6 else f"{found[0]:.6g} times it, and "
             digits = f"{found[1]:.6g}"
             words = f"{own}{digits} times the gradient of the previous batch is added"
@@ -117,6 +123,11 @@ def _added(step: Step, claim: Any) -> Iterator[Reading]:
         if claim.size:
             words = "the gradient of the previous batch is added"
             yield "extra-term", words, "1", words, right + before
+
+
+def _counts(part: Any, whole: Any) -> bool:
+    """Whether a part that was solved for is more than rounding."""
+    return bool(np.abs(part).max() > 1e-7 * np.abs(whole).max())
 
 
 def _terms(step: Step) -> Iterator[tuple[str, Any]]:

@@ -101,6 +101,18 @@ def children(step: Step, through: Callable[[Any], Any], target: Any) -> Iterator
         yield hypothesis("da", "child-sum", words, rule), sum(c * part for c, part in zip(weighed, parts, strict=True))
 
 
+def updated(step: Step, through: Callable[[Any], Any], target: Any) -> Iterator[Candidate]:
+    """da_k through a W_{k+1} that was updated already, with the learning rate that fits where none is declared."""
+    if step.case.learning_rate is not None or step.dz_next is None:
+        return
+    right = step.dz_next @ step.W_next.T
+    moved = step.dz_next @ (step.scale * (step.a_k.T @ step.dz_next)).T
+    found = coefficients([through(moved)], np.ravel(target) - np.ravel(through(right)))
+    if found is not None and np.size(target) > 2 and np.isfinite(found[0]):
+        words = f"W{{next}} was already updated, with a learning rate of {float(found[0]):.6g}"
+        yield hypothesis("da", "operand", words, "W was already updated"), right - float(found[0]) * moved
+
+
 def samples(step: Step) -> Iterator[Candidate]:
     """dW_k or db_k with other weights of the samples."""
     if step.kind == "dW":

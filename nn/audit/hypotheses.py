@@ -55,6 +55,18 @@ def _slope(words: str, form: Form, found: str = "", only: tuple[str, ...] = ()) 
     return Hypothesis("dz", "activation-derivative", words, _times(form, *only), rule)
 
 
+def _at_z(form: Callable[[Any], Any]) -> Form:
+    return lambda s: form(s.z_k)
+
+
+def _at_a(form: Callable[[Any], Any]) -> Form:
+    return lambda s: form(s.a_k)
+
+
+def _slope_named(name: str) -> Form:
+    return lambda s: slope_of(name, s.z_k)
+
+
 def _other(name: str, form: Form) -> Form:
     return lambda s: form(s) if s.name != name else None
 
@@ -63,14 +75,18 @@ def _softmax(form: Callable[[Any, Any], Any]) -> Form:
     return lambda s: form(s.a_k, s.da) if s.name == "softmax" and s.da is not None else None
 
 
+def _slope_above(s: Step) -> Any:
+    name = s.case.activations[s.k] if s.k < s.case.L else "softmax"
+    return None if name in ("softmax", s.name) else s.fitting(slope_of(name, s.z[s.k + 1]))
+
+
 RELUS = ("relu", "leaky_relu")
 SLOPES = [
     Hypothesis("dz", "activation-derivative", "the derivative of the activation is missing", lambda s: s.da,
                "dz{k} = da{k}"),
     _slope("the derivative of the activation is taken at a{k} instead of z{k}", lambda s: slope_of(s.name, s.a_k),
            "f'(a{k})"),
-    *(_slope("the derivative is written for the output a{k}, but given z{k}",
-             lambda s, form=form: form(s.z_k), text, (name,))  # type: ignore[misc]
+    *(_slope("the derivative is written for the output a{k}, but given z{k}", _at_z(form), text, (name,))
       for (name, form), text in zip(BY_OUTPUT.items(), ("z{k} * (1 - z{k})", "(1 - z{k}^2)", "(1 - exp(-z{k}))"),
                                     strict=True)),
     _slope("the mask is inverted: open where z{k} <= 0",
@@ -82,11 +98,11 @@ SLOPES = [
     _slope("the term 1 of 1 - a^2 is missing", lambda s: -s.a_k**2, "(-a{k}^2)", ("tanh",)),
     _slope("the slope below 0 is left out", lambda s: 1.0 * (s.z_k > 0), "(z{k} > 0)", ("leaky_relu",)),
     *(Hypothesis("dz", "activation-derivative", f"it is the derivative of another activation, {name}",
-                 _other(name, _times(lambda s, name=name: slope_of(name, s.z_k))),  # type: ignore[misc]
+                 _other(name, _times(_slope_named(name))),
                  f"dz{{k}} = da{{k}} * {name}'(z{{k}})") for name in ELEMENTWISE),
     *(Hypothesis("dz", "activation-derivative",
                  f"it is the derivative of another activation, {name}, written with the output",
-                 _other(name, _times(lambda s, form=form: form(s.a_k))),  # type: ignore[misc]
+                 _other(name, _times(_at_a(form))),
                  f"dz{{k}} = da{{k}} * {name}'(z{{k}}), written with a{{k}}") for name, form in BY_OUTPUT.items()),
     _slope("z{k} stands in the place of the derivative", lambda s: s.z_k, "z{k}"),
     _slope("the activation stands in the place of its derivative", lambda s: s.a_k, "f(z{k})"),
@@ -95,6 +111,9 @@ SLOPES = [
     _slope("the derivative is taken at a{before}", lambda s: s.fitting(slope_of(s.name, s.below)), "f'(a{before})"),
     _slope("the derivative is taken at z{before}",
            lambda s: s.fitting(slope_of(s.name, s.z[s.k - 1])) if s.k > 1 else None, "f'(z{before})"),
+    _slope("the derivative is taken at z{next}",
+           lambda s: s.fitting(slope_of(s.name, s.z[s.k + 1])) if s.k < s.case.L else None, "f'(z{next})"),
+    _slope("the derivative of layer {next} stands in the place of its own", _slope_above, "f'(z{next})"),
     _slope("the derivative is taken at z{k} without the bias", lambda s: slope_of(s.name, s.z_k - s.case.b[s.k]),
            "f'(z{k} - b{k})"),
     _slope("the derivative is taken at -z{k}", lambda s: slope_of(s.name, -s.z_k), "f'(-z{k})"),
@@ -108,8 +127,6 @@ SLOPES = [
     _slope("the sign of z{k} stands in the place of the derivative", lambda s: np.sign(s.z_k), "sign(z{k})"),
     _slope("the activation stands in the place of its derivative below 0",
            lambda s: np.where(s.z_k > 0, 1.0, s.a_k), "(1 where z{k} > 0, else a{k})", RELUS),
-    _slope("the mask is that of da{k}, not of z{k}", lambda s: 1.0 * (s.da > 0), "(da{k} > 0)"),
-    _slope("negative elements of da{k} are masked as well", lambda s: s.slope * (s.da > 0), "f'(z{k}) * (da{k} > 0)"),
     _slope("the derivative at the first sample is used for all", lambda s: s.slope[:1] + 0.0 * s.z_k),
     _slope("the derivative at the last sample is used for all", lambda s: s.slope[-1:] + 0.0 * s.z_k),
     _slope("the derivative is averaged over the samples",
@@ -117,6 +134,8 @@ SLOPES = [
 ]  # fmt: skip
 
 DZ = [
+    _slope("the mask is that of da{k}, not of z{k}", lambda s: 1.0 * (s.da > 0), "(da{k} > 0)"),
+    _slope("negative elements of da{k} are masked as well", lambda s: s.slope * (s.da > 0), "f'(z{k}) * (da{k} > 0)"),
     Hypothesis("dz", "operand", "da{k} enters by its absolute value", _times(lambda s: np.sign(s.da) * s.slope),
                "dz{k} = |da{k}| * f'(z{k})"),
     Hypothesis("dz", "operand", "the derivative is taken at z{k} of the previous batch", _times(
@@ -189,6 +208,19 @@ def _with_epsilon(eps: float) -> Form:
     return lambda s: product[s.case.loss](s) if s.case.loss in product else None
 
 
+def _below_with(eps: float) -> Loss:
+    return lambda y, p: (p - y) / (p * (1 - p) + eps)
+
+
+def _rolled(by: int, axis: int) -> Callable[[Step, Any, Any], tuple[Any, Any] | None]:
+    return lambda s, y, p: (np.roll(y, by, axis=axis), p) if y.shape[axis] > 1 else None
+
+
+def _clipped(low: float) -> Form:
+    right = _right_at(lambda s, y, p: (y, np.clip(p, low, 1 - low)))
+    return lambda s: right(s) if s.case.loss in ("bce", "ce") else None
+
+
 def _loss(words: str, form: Form, found: str = "", kind: str = "loss-derivative") -> Hypothesis:
     return Hypothesis("da", kind, words, form, found)
 
@@ -218,25 +250,19 @@ LOSS = [
     _loss("the division by yhat is missing", _over(lambda y, p: -y, "ce"), "-y"),
     _loss("1 - y stands in the place of y", _right_at(lambda s, y, p: (1 - y, p))),
     _loss("y is left out", _over(lambda y, p: -1 / p, "ce"), "-1 / yhat"),
-    *(_loss("the labels are shifted by one sample", _right_at(lambda s, y, p, by=by: (np.roll(y, by, axis=0), p)))
-      for by in (1, -1)),
+    *(_loss("the labels are shifted by one sample", _right_at(_rolled(by, 0))) for by in (1, -1)),
     _loss("the labels run backwards", _right_at(lambda s, y, p: (y[::-1], p))),
     _loss("y is that of the previous batch",
           _right_at(lambda s, y, p: None if previous_y(s) is None else (previous_y(s), p)), kind="operand"),
     *(_loss(f"it is the derivative of another loss, {other}", _another_loss(other))
       for other in ("sse", "half_sse", "bce", "ce")),
     *(_loss("the labels are shifted by one class",
-            _right_at(lambda s, y, p, by=by: (np.roll(y, by, axis=1), p) if s.case.m > 1 else None))
-      for by in (1, -1)),
+            _right_at(_rolled(by, 1))) for by in (1, -1)),
     *(_loss(f"an epsilon of {eps:g} is added to the denominators", _with_epsilon(eps)) for eps in EPSILONS),
     *(_loss(f"an epsilon of {eps:g} is added to yhat (1 - yhat)",
-            _over(lambda y, p, eps=eps: (p - y) / (p * (1 - p) + eps), "bce")) for eps in EPSILONS),
+            _over(_below_with(eps), "bce")) for eps in EPSILONS),
     *(_loss(f"yhat is clipped to {low:g} and {1 - low:g}",
-            _over(lambda y, p, low=low: LOSSES["bce"].derivative(y, np.clip(p, low, 1 - low)), "bce"))
-      for low in BOUNDS),
-    *(_loss(f"yhat is clipped to {low:g} and {1 - low:g}",
-            _over(lambda y, p, low=low: LOSSES["ce"].derivative(y, np.clip(p, low, 1 - low)), "ce"))
-      for low in BOUNDS),
+            _clipped(low)) for low in BOUNDS),
     _loss("the error is summed over the outputs",
           _squared(lambda y, p: np.broadcast_to((p - y).sum(axis=1, keepdims=True), y.shape))),
     _loss("the error is averaged over the outputs",
@@ -258,15 +284,19 @@ def _together(form: Loss) -> Form:
     return make
 
 
+def _minus_rolled(by: int, axis: int) -> Loss:
+    return lambda y, p: p - np.roll(y, by, axis=axis)
+
+
 COMBINED = [
     Hypothesis("dz", "loss-derivative", "y is missing", _together(lambda y, p: p), "dz{k} = a{k}"),
     Hypothesis("dz", "loss-derivative", "yhat is missing", _together(lambda y, p: -y), "dz{k} = -y"),
     Hypothesis("dz", "loss-derivative", "the sign of y is wrong", _together(lambda y, p: p + y), "dz{k} = a{k} + y"),
     *(Hypothesis("dz", "loss-derivative", "the labels are shifted by one sample",
-                 _together(lambda y, p, by=by: p - np.roll(y, by, axis=0))) for by in (1, -1)),
+                 _together(_minus_rolled(by, 0))) for by in (1, -1)),
     Hypothesis("dz", "loss-derivative", "the labels run backwards", _together(lambda y, p: p - y[::-1])),
     *(Hypothesis("dz", "loss-derivative", "the labels are shifted by one class",
-                 _together(lambda y, p, by=by: p - np.roll(y, by, axis=1))) for by in (1, -1)),
+                 _together(_minus_rolled(by, 1))) for by in (1, -1)),
     Hypothesis("dz", "operand", "y is that of the previous batch",
                lambda s: _together(lambda y, p: p - previous_y(s))(s) if previous_y(s) is not None else None),
     Hypothesis("dz", "activation-derivative", "the derivative enters twice: it is in a{k} - y already",
@@ -298,10 +328,13 @@ def _updated(s: Step) -> Any:
     return s.dz_next @ moved.T
 
 
-def _another_dz(s: Step) -> Any:
-    W = s.W_next
-    fitting = [dz for dz in s.others if dz.shape[1] == W.shape[1] and not np.array_equal(dz, s.dz_next)]
-    return fitting[0] @ W.T if fitting else None
+def _another_dz(i: int) -> Form:
+    def make(s: Step) -> Any:
+        W = s.W_next
+        fitting = [dz for dz in s.others if dz.shape[1] == W.shape[1] and not np.array_equal(dz, s.dz_next)]
+        return fitting[i] @ W.T if i < len(fitting) else None
+
+    return make
 
 
 def _largest_part(s: Step) -> Any:
@@ -338,7 +371,8 @@ CHILDREN = [
     Hypothesis("da", "child-sum", "only the child with the largest part is counted", _largest_part),
     Hypothesis("da", "child-sum", "dz{next} enters by its absolute value",
                lambda s: np.abs(s.dz_next) @ s.W_next.T, "da{k} = |dz{next}| W{next}^T"),
-    Hypothesis("da", "operand", "the dz of another layer stands in the place of dz{next}", _another_dz),
+    *(Hypothesis("da", "operand", "the dz of another layer stands in the place of dz{next}", _another_dz(i))
+      for i in range(3)),
     Hypothesis("da", "child-sum", "the weights are left out", _through(np.ones_like)),
     Hypothesis("da", "child-sum", "only positive weights are counted", _through(lambda W: np.maximum(W, 0.0))),
     Hypothesis("da", "child-sum", "the weights are squared", _through(np.square)),
@@ -432,18 +466,19 @@ BIASES = [
                lambda s: np.full(s.right.value.shape, s.dz.mean()) if s.dz.shape[1] > 1 else None),
     Hypothesis("db", "operand", "dz{next} stands in the place of dz{k}",
                lambda s: s.fitting(s.dz_next.sum(axis=0, keepdims=True)) if s.dz_next is not None else None),
-    *(Hypothesis("db", "operand", "a{k} stands in the place of dz{k}",
-                 lambda s, scaled=scaled: s.a_k.sum(axis=0, keepdims=True) * (s.scale if scaled else 1.0),
-                 "db{k} = sum of a{k}") for scaled in (True, False)),
+    *(Hypothesis("db", "operand", "a{k} stands in the place of dz{k}", sum_of_a, "db{k} = sum of a{k}")
+      for sum_of_a in (lambda s: s.a_k.sum(axis=0, keepdims=True) * s.scale,
+                       lambda s: s.a_k.sum(axis=0, keepdims=True))),
     Hypothesis("db", "axis", "db{k} is taken from dW{k}: the sum over its columns",
                lambda s: s.fitting(outer(s.below, s.dz).sum(axis=1)[None]), "db{k} = row sums of dW{k}"),
     Hypothesis("db", "axis", "db{k} is taken from dW{k}: the sum over its rows",
                lambda s: outer(s.below, s.dz).sum(axis=0, keepdims=True), "db{k} = column sums of dW{k}"),
     Hypothesis("db", "operand", "db{k} is taken from dW{k}: the mean over its rows",
                lambda s: outer(s.below, s.dz).mean(axis=0, keepdims=True), "db{k} = column means of dW{k}"),
-    *(Hypothesis("db", "axis", f"db{{k}} is taken from dW{{k}}: its {which} row",
-                 lambda s, row=row: outer(s.below, s.dz)[row][None], f"db{{k}} = the {which} row of dW{{k}}")
-      for which, row in (("first", 0), ("last", -1))),
+    Hypothesis("db", "axis", "db{k} is taken from dW{k}: its first row", lambda s: outer(s.below, s.dz)[:1],
+               "db{k} = the first row of dW{k}"),
+    Hypothesis("db", "axis", "db{k} is taken from dW{k}: its last row", lambda s: outer(s.below, s.dz)[-1:],
+               "db{k} = the last row of dW{k}"),
 ]  # fmt: skip
 
 

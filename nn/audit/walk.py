@@ -80,7 +80,7 @@ class Walk:
     """The walk over one Case with one reduction and one place of the 1/n."""
 
     def __init__(self, given: Case, reduction: str, place: str, hidden: tuple[int, Hypothesis] | None = None) -> None:
-        # hidden: a mistake of the forward pass that is supposed in a layer, or in every layer for 0
+        # hidden: a mistake of the forward pass supposed in a layer, in every layer for 0, in all but the last for -1
         self.case, self.place, self.hidden = given, place, hidden
         self.rules = Rules(given, reduction)
         self.whole = self.rules.count
@@ -105,7 +105,7 @@ class Walk:
                 values = [None if x is None else x.value for x in z], [x.value for x in a]
                 step = Step(self.case, self.rules, kind, k, right, *values)
                 if claim is None:
-                    if self.hidden is not None and self.hidden[0] in (0, k) and self.hidden[1].at == kind:
+                    if self.hidden is not None and self._hides(kind, k):
                         right = self._supposed(step, self.hidden[1])
                     into.append(right)
                     continue
@@ -114,12 +114,18 @@ class Walk:
                 into.append(exactly(claim, self.case.eps))
         self.z, self.a = z, a
 
+    def _hides(self, kind: str, k: int) -> bool:
+        """Whether the supposed mistake of the forward pass stands there."""
+        if self.hidden is None or self.hidden[1].at != kind:
+            return False
+        return self.hidden[0] in (0, k) or (self.hidden[0] == -1 and k < self.case.L)
+
     def _supposed(self, step: Step, hypothesis: Hypothesis) -> Known:
         """What a mistake of the forward pass, supposed where nothing is claimed, makes of the step."""
         value = made(hypothesis, step)
         fits = value is not None and value.shape == step.right.value.shape and bool(np.isfinite(value).all())
         if not fits or np.allclose(value, step.right.value, rtol=1e-6, atol=0.0):
-            if self.hidden is not None and self.hidden[0] == 0:
+            if self.hidden is not None and self.hidden[0] < 1:
                 return step.right
             raise ValueError("that mistake makes no difference here")
         cause = cause_of(step, hypothesis, value, step.right.worst(value))
@@ -127,28 +133,30 @@ class Walk:
         return Known(value, 4 * step.right.bound + 8 * self.case.eps * np.abs(value))
 
     def fits(self) -> bool:
-        """Whether the last layer is right as it stands, but for a factor."""
+        """Whether each claim of the last layer is right given those before it, but for factors."""
         k, loose = self.case.L, looseness(self.case)
+
+        def near(right: Known, claim: Any) -> bool:
+            return right.agrees(claim) or fitted.ratio(right.value, claim, loose) is not None
+
         with np.errstate(all="ignore"):
-            da = self.rules.dyhat(self.a[k])
-            claim = self.claim("da", k)
+            da, claim = self.rules.dyhat(self.a[k]), self.claim("da", k)
             if claim is not None:
-                return da.agrees(claim) or fitted.ratio(da.value, claim, loose) is not None
-            dz = self._right_dz(k, da, claimed=False)
-            claim = self.claim("dz", k)
+                if not near(da, claim):
+                    return False
+                da = exactly(claim, 0.0)
+            plain = self._right_dz(k, da, claim is not None)
+            found, claim = [plain, self._by_output(k, da, plain)], self.claim("dz", k)
             if claim is not None:
-                return (
-                    dz.agrees(claim)
-                    or self._by_output(k, da, dz).agrees(claim)
-                    or fitted.ratio(dz.value, claim, loose) is not None
-                )
-            if not SAFETY * dz.bound.max() < 0.01 * np.abs(dz.value).max():
+                if not any(near(dz, claim) for dz in found):
+                    return False
+                found = [exactly(claim, 0.0)]
+            elif not SAFETY * plain.bound.max() < 0.01 * np.abs(plain.value).max():
                 return False  # what is as coarse as this fits anything
-            if self._fits(k, dz) or self._fits(k, self._by_output(k, da, dz)):
-                return True
-            step = self._step("dz", k, dz, Reading(), da=da)
-            made = fitted.claimed(step)
-            return len(made) > 0 and fitted.ratio(fitted.seen(step, dz.value), made, loose) is not None
+            dW, db = self.claim("dW", k), self.claim("db", k)
+            if dW is not None:
+                return any(near(self.rules.dW(self.a[k - 1], dz), dW) for dz in found)
+            return db is None or any(near(self.rules.db(dz), db) for dz in found)
 
     def _judged(self, reading: Reading, step: Step, agrees: bool, mistakes: Sequence[fitted.Candidate] = ()) -> Reading:
         """The reading after a step that is claimed."""
@@ -206,7 +214,7 @@ class Walk:
         step, known = self._step("da", k, right, reading), [(h, None) for h in hidden]
         agrees = right.agrees(claim)
         if k < self.case.L and not agrees:
-            known += fitted.children(step, np.ravel, claim)
+            known += [*fitted.children(step, np.ravel, claim), *fitted.updated(step, np.ravel, claim)]
         return self._judged(reading, step, agrees, known), exactly(claim, 0.0), []
 
     def _right_dz(self, k: int, da: Known, claimed: bool) -> Known:
@@ -230,21 +238,22 @@ class Walk:
                     mistakes += fitted.clipped(step)
                 if hidden and k < self.case.L:
                     mistakes += self._children(step, k, np.ravel, claim)
+                    mistakes += self._updated(step, k, np.ravel, claim)
             after = self._judged(reading, step, agrees, mistakes)
             if not agrees and after.wrong[-1][0].kind == "unexplained" and self.hidden is None:
                 rows = lambda values: values.reshape(len(values), -1)  # noqa: E731
                 for one, other, value in self._pairs(step, k, da, hidden, rows, claim.ravel()):
                     worst = right.worst(value)
-                    causes = [cause_of(step, cause, value, worst) for cause in (one, other)]
+                    causes = [cause_of(step, hypothesis, value, worst) for hypothesis in (one, other)]
                     after = reading.with_([causes[0]], f"dz{k}").with_([causes[1]], f"dz{k}")
                     break
             yield self._parameters(after, k, da, exactly(claim, 0.0))
             return
         plain = self._parameters(reading, k, da, right)
         yield plain
-        other = self._by_output(k, da, right)
-        if other is not right and ("a", k) not in self.case.claims:
-            yield self._parameters(reading, k, da, other)
+        by_output = self._by_output(k, da, right)
+        if by_output is not right and ("a", k) not in self.case.claims:
+            yield self._parameters(reading, k, da, by_output)
         if len(plain.wrong) == len(reading.wrong):
             return
         told = [x for x in (self.claim("dW", k), self.claim("db", k)) if x is not None]
@@ -258,28 +267,35 @@ class Walk:
                 continue
             loose = Known(value, 8 * right.bound + looseness(self.case) * np.abs(value))
             if self._fits(k, loose) > before:
-                worst = np.unravel_index(int(np.argmax(np.abs(value - right.value))), value.shape)
-                cause = cause_of(step, hypothesis, value, tuple(int(i) for i in worst))
+                cause = cause_of(step, hypothesis, value, right.worst(value))
                 same = [options for known, options in alike if (np.abs(known.value - value) <= loose.bound).all()]
                 if same:
                     same[0].append(cause)
                 else:
                     alike.append((loose, [cause]))
         for known, options in alike:
-            yield self._parameters(reading, k, da, known).with_(options, f"dz{k}")
+            yield self._parameters(reading, k, self._mistaken(step, da, options[0]), known).with_(options, f"dz{k}")
         alone = any(self._fits(k, known) == len(told) for known, _ in alike)
         if self.hidden is None and not alone and plain.cost > reading.cost + 2 * PLAIN + 0.1:
             for one, other, value in self._pairs(step, k, da, hidden, _seen_of(step), fitted.claimed(step)):
                 known = Known(value, 8 * right.bound + looseness(self.case) * np.abs(value))
                 if self._fits(k, known) == len(told):
                     worst = right.worst(value)
+                    causes = [cause_of(step, hypothesis, value, worst) for hypothesis in (one, other)]
                     after = self._parameters(reading, k, da, known)
-                    for cause in (one, other):
-                        after = after.with_([cause_of(step, cause, value, worst)], f"dz{k}")
-                    yield after
+                    yield after.with_([causes[0]], f"dz{k}").with_([causes[1]], f"dz{k}")
         if len(told) == 2 and all(options[0].kind == "unexplained" for options in plain.wrong[-2:]):
             unknown = Hypothesis("dz", "unexplained", "dW{k} and db{k} fit no dz{k} that is known here", lambda s: None)
             yield self._lost(reading, step, da, unknown)
+
+    def _mistaken(self, step: Step, da: Known, cause: Cause) -> Known:
+        """da_k as it is with a mistake of its own, which the next layer may be given."""
+        for hypothesis in LOSS if step.k == self.case.L else CHILDREN:
+            if cause.origin == "da" and cause.rule == (hypothesis.rule or hypothesis.words):
+                value = made(hypothesis, replace(step, kind="da", right=da))
+                if value is not None and value.shape == da.value.shape:
+                    return Known(value, da.bound)
+        return da
 
     def _lost(self, reading: Reading, step: Step, da: Known, hypothesis: Hypothesis) -> Reading:
         """The reading after a dz_k of which nothing is known: what follows from it is not judged."""
@@ -290,8 +306,12 @@ class Walk:
     def _by_output(self, k: int, da: Known, right: Known) -> Known:
         """dz_k with the derivative written with a_k, which differs where a wrong a_k was claimed."""
         name, a = self.case.activations[k - 1], self.a[k].value
-        supposed = self.hidden is not None and self.hidden[0] in (0, k) and self.hidden[1].at == "a"
-        if not (supposed or ("a", k) in self.case.claims) or name not in (*BY_OUTPUT, "softmax", "relu", "leaky_relu"):
+        if not (self._hides("a", k) or ("a", k) in self.case.claims) or name not in (
+            *BY_OUTPUT,
+            "softmax",
+            "relu",
+            "leaky_relu",
+        ):
             return right
         scale = 1.0 / self.whole if k == self.case.L and self.place == PLACES[1] else 1.0
         with np.errstate(all="ignore"):
@@ -341,13 +361,7 @@ class Walk:
         every = (*factors(self.case, step.kind), *odd_factors(self.case))
         named = [(name, number) for name, number in every if number != 1.0]
         target = fitted.claimed(step)
-        ratio = fitted.ratio(fitted.seen(step, right), target, loose)
-        if ratio is not None and abs(ratio - 1.0) > 100 * loose:
-            named.append((name_of(self.case, "dz", ratio, loose), ratio))
-        for name, number in named:
-            yield fitted.factor(name), number * right
-            if hidden:
-                yield fitted.factor(name, "da"), number * right
+        yield from self._factors(named, right, hidden)
         yield fitted.hypothesis("dz", "zero", "it is zero throughout"), 0.0 * right
         yield from self._candidates(step, k, da, hidden)
         yield from fitted.slopes(step)
@@ -355,7 +369,25 @@ class Walk:
         yield from fitted.samples_of_dz(step)
         yield from fitted.added(step)
         if hidden and k < self.case.L:
-            yield from self._children(step, k, lambda dz: fitted.seen(step, dz), target)
+            through = lambda dz: fitted.seen(step, dz)  # noqa: E731
+            yield from self._children(step, k, through, target)
+            yield from self._updated(step, k, through, target)
+        ratio = fitted.ratio(fitted.seen(step, right), target, loose)
+        if ratio is not None and abs(ratio - 1.0) > 100 * loose:
+            yield from self._factors([(f"{ratio:.6g}", ratio)], right, hidden)
+
+    def _factors(
+        self, named: Sequence[tuple[str, float]], right: Any, hidden: Sequence[Hypothesis]
+    ) -> Iterator[fitted.Candidate]:
+        for name, number in named:
+            yield fitted.factor(name), number * right
+            if hidden:
+                yield fitted.factor(name, "da"), number * right
+
+    def _updated(self, step: Step, k: int, through: Any, target: Any) -> Iterator[fitted.Candidate]:
+        """dz_k of a da_k that is not claimed, through a W_{k+1} that was updated with a rate that is not declared."""
+        for hypothesis, da in fitted.updated(step, lambda da: through(self._passed(k, da)), target):
+            yield hypothesis, self._passed(k, da)
 
     def _pairs(
         self, step: Step, k: int, da: Known, hidden: Sequence[Hypothesis], through: Callable[[Any], Any], target: Any
