@@ -7,11 +7,14 @@ for undecidable.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import inspect
+import itertools
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +27,8 @@ import numpy as np
 from nn.audit import formula
 from nn.audit.child import begin, described, run
 from nn.audit.function import audit_function, printed_note, process_cause
-from nn.audit.model import SIZES, audit_model, audit_model_on_probes, is_model, recognised_loss
+from nn.audit.model import SIZES, audit_model, audit_model_on_probes, recognised_loss
+from nn.audit.protocol import Unknown, copied, initialized, is_model, method, parameters
 from nn.audit.report import HINTS, Report
 from nn.by_hand import ACTIVATIONS, LOSSES, REDUCTIONS
 
@@ -32,6 +36,7 @@ __all__ = ["main"]
 
 RIGHT, WRONG, USAGE, UNDECIDABLE = 0, 1, 2, 3
 LOADING = "loading the file"
+DEFAULT_SIZES = (3, 5, 2)  # of a network whose class asks for its widths
 CALLS = 12  # calls of foreign code that one audit of a function may need, at most
 
 
@@ -133,6 +138,11 @@ def _audit(options: argparse.Namespace) -> Report:
     if outcome.problem:
         # what a file does before its backward pass runs says nothing about the gradients
         loading = outcome.during == LOADING
+        if loading and outcome.problem == "timeout":
+            raise Usage(
+                f"{os.path.basename(path)} did not finish loading within {options.timeout:g} seconds; put what trains, "
+                'asks or loops under if __name__ == "__main__":, or allow more time with --timeout SECONDS'
+            )
         cause = process_cause("file" if loading else "model", outcome.problem, outcome.message)
         return Report(None if loading else False, (cause,))
     found = outcome.value
@@ -202,7 +212,7 @@ def _in_child(path: str, name: str | None, data: tuple[Any, Any] | None, options
     begin(LOADING, options.timeout)
     try:
         file = _loaded(path)
-        target = _named(file, name) if name else _found(file)
+        target = _named(file, name) if name else _found(file, options)
         # the calls of a function have children of their own, each with its own limit
         begin("the audit", options.timeout * (1 if is_model(target) else CALLS))
         report = (
@@ -237,6 +247,14 @@ def _loaded(path: str) -> File:
     return file
 
 
+def _has_weights(model: Any) -> bool:
+    try:
+        parameters(model)
+    except Unknown:
+        return False
+    return True
+
+
 def _named(file: File, name: str) -> Any:
     value: Any = file.module
     for part in name.split("."):
@@ -249,10 +267,12 @@ def _named(file: File, name: str) -> Any:
     return value
 
 
-def _found(file: File) -> Any:
+def _found(file: File, options: argparse.Namespace) -> Any:
     """The model or the backward function of a file: an object before a function before a class."""
     own = file.own()
     objects = {name: value for name, value in own.items() if is_model(value) and not inspect.isclass(value)}
+    whole = {name: value for name, value in objects.items() if _has_weights(value)}
+    objects = whole or objects  # layers have a forward and a backward too
     distinct = {id(value): name for name, value in objects.items()}
     if len(distinct) > 1:
         raise Usage(f"{file.path} has several models, {', '.join(objects)}: choose one with FILE:OBJECT")
@@ -268,13 +288,82 @@ def _found(file: File) -> Any:
     ]
     if len(taking) == 1:
         return taking[0]
-    classes = [value for value in own.values() if inspect.isclass(value) and is_model(value)]
+    classes = {name: value for name, value in own.items() if inspect.isclass(value) and is_model(value)}
     if classes:
-        return classes[-1]  # what is derived comes last
+        return _chosen(file, classes, options)
+    defined = ", ".join(own) or "nothing"
     raise Usage(
         f"{file.path} defines neither a model (an object or class with forward and backward) nor a function "
-        f"backward(W, b, X, y); it defines {', '.join(own) or 'nothing'}"
+        f"backward(W, b, X, y); it defines {defined}"
     )
+
+
+def _chosen(file: File, classes: dict[str, Any], options: argparse.Namespace) -> Any:
+    """The one class of these that makes a network; layers and bases that leave backward open do not."""
+    whole = {}
+    refusals: list[Usage] = []
+    for name, value in classes.items():
+        written = [method(value, which) for which in ("forward", "backward")]
+        if inspect.isabstract(value) or any("NotImplementedError" in _names_in(found) for found in written):
+            continue
+        try:
+            whole[name] = initialized(_made(value, options))
+            parameters(whole[name])
+        except Usage as usage:
+            refusals.append(usage)
+        except Unknown:
+            whole.pop(name, None)
+    parts = {type(part) for model in whole.values() for part in _parts(model)}
+    whole = {name: classes[name] for name in whole if classes[name] not in parts}
+    if len(whole) > 1:
+        first = next(iter(whole))
+        raise Usage(
+            f"{file.path} has several models, {', '.join(whole)}: choose one with FILE:OBJECT, as in "
+            f"{os.path.basename(file.path)}:{first}"
+        )
+    if whole:
+        return next(iter(whole.values()))
+    if refusals:
+        raise refusals[-1]
+    return list(classes.values())[-1]
+
+
+def _parts(model: Any) -> list[Any]:
+    """The objects that a model is made of: its layers."""
+    held: list[Any] = []
+    for value in vars(model).values() if hasattr(model, "__dict__") else ():
+        held += list(value.values()) if isinstance(value, dict) else list(value) if isinstance(value, list) else [value]
+    return held
+
+
+def _names_in(function: Any) -> tuple[str, ...]:
+    code = getattr(function, "__code__", None)
+    return code.co_names if code is not None else ()
+
+
+def _widths_for(name: str, options: argparse.Namespace) -> list[Any]:
+    """What a constructor's parameter of this name may be given: widths, a rate, a seed; [] where it is not known."""
+    sizes = list(options.sizes or DEFAULT_SIZES)
+    word = name.lower()
+    if word in SIZES:
+        return [sizes]
+    for pattern, values in (
+        (r"hidden_?(layers|sizes|dims|units|layer_sizes)|n_hiddens", [sizes[1:-1], sizes[1]]),
+        (r"(n|num|d|dim)?_?(in|x|i|input|inputs|features|n_in|d_in)(_?(size|dim|dims|nodes|units|neurons|features|n|s))?",
+         [sizes[0]]),
+        (r"(n|num|d|dim)?_?(h|hid|hidden|hidden\d|h\d|n_h)(_?(size|dim|nodes|units|neurons|layer|layer_size|n|s))?",
+         [sizes[1], sizes[1:-1]]),
+        (r"(n|num|d|dim)?_?(out|y|o|output|outputs|classes|labels|n_out|d_out)(_?(size|dim|dims|nodes|units|neurons|n|s))?",
+         [sizes[-1]]),
+        (r"lr|alpha|eta|learning_?rate|step_?size|rate", [0.1]),
+        (r"seed|random_?(state|seed)", [0]),
+        (r"rng|generator|random", [np.random.default_rng(0)]),
+        (r"(n_?|num_?|max_?)?(epochs?|iter|iterations|steps)", [1]),
+        (r"batch_?size", [7]),
+    ):  # fmt: skip
+        if re.fullmatch(pattern, word):
+            return values
+    return []
 
 
 def _made(target: Any, options: argparse.Namespace) -> Any:
@@ -287,38 +376,53 @@ def _made(target: Any, options: argparse.Namespace) -> Any:
         "reduction": options.reduction,
         "layout": options.layout,
     }
-    parameters = inspect.signature(target).parameters.values()
-    given = {p.name: known[p.name] for p in parameters if known.get(p.name) is not None}
-    missing = [
-        p.name
-        for p in parameters
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name not in given
-    ]
+    declared = inspect.signature(target).parameters.values()
+    given = {p.name: [known[p.name]] for p in declared if known.get(p.name) is not None}
+    missing = []
+    for p in declared:
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) or p.name in given:
+            continue
+        values = _widths_for(p.name, options)
+        if values and (p.default is p.empty or (options.sizes and isinstance(p.default, int | list | tuple))):
+            given[p.name] = values if p.default is p.empty else values[:1]
+        elif p.default is p.empty:
+            missing.append(p.name)
     if missing:
         raise Usage(f"{target.__name__} is a class and needs {', '.join(missing)}: make a model of it in the file")
-    try:
-        return target(**given)
-    except Exception as error:
-        raise Usage(f"{target.__name__} cannot be made without arguments: it {described(error)}") from None
+    problem = ""
+    for chosen in itertools.islice(itertools.product(*given.values()), 8):
+        try:
+            return target(**dict(zip(given, chosen, strict=True)))
+        except Exception as error:
+            problem = problem or described(error)
+    tried = ", ".join(f"{name}={values[0]!r}" for name, values in given.items())
+    told = f" with {tried}" if tried else " without arguments"
+    raise Usage(f"{target.__name__} cannot be made{told}: it {problem}; make a model of it in the file")
 
 
-def _losses(file: File, options: argparse.Namespace, outputs: int, layout: str) -> list[Any]:
-    """The losses that may be meant: that of the option, or the functions of the file that are losses."""
+def _losses(file: File, options: argparse.Namespace, outputs: int, layout: str, model: Any = None) -> list[Any]:
+    """The losses that may be meant: that of the option, or the functions and methods that are losses."""
     if options.loss is not None:
         if options.loss in LOSSES:
             return [options.loss]
-        function = getattr(file.module, options.loss, None)
+        function = getattr(file.module, options.loss, getattr(model, options.loss, None))
         if not callable(function):
             raise Usage(f"--loss {options.loss} is neither one of {', '.join(LOSSES)} nor a function of the file")
         return [function]
-    return [
-        value
-        for value in file.own().values()
-        if inspect.isfunction(value) and recognised_loss(value, outputs, layout)[0] is not None
-    ]
+    functions: list[Any] = [value for value in file.own().values() if inspect.isfunction(value)]
+    methods = [getattr(model, name, None) for name in dir(model) if LOSS_NAMES.search(name)]  # of None there are none
+    functions += [found for found in methods if inspect.ismethod(found) or inspect.isfunction(found)]
+    known = [value for value in functions if recognised_loss(value, outputs, layout)[0] is not None]
+    if not known:
+        raise Usage(NO_LOSS)
+    return known
 
 
-NO_LOSS = "no loss was named with --loss, and none of the functions in the file is one that is known"
+LOSS_NAMES = re.compile("loss|cost|error|objective|criterion|mse|entropy", re.IGNORECASE)
+NO_LOSS = (
+    "the loss is not known: none of the functions in the file is one. Say which loss backward differentiates, with "
+    f"--loss {'|'.join(LOSSES)}, or --loss and the name of a function (y, yhat) of the file"
+)
 
 
 def _best(reports: Sequence[Report], names: Sequence[str]) -> Report:
@@ -338,9 +442,7 @@ def _called(loss: Any) -> str:
 def _of_model(file: File, target: Any, data: tuple[Any, Any] | None, options: argparse.Namespace) -> Report:
     model = _made(target, options)
     outputs = _outputs(model, data, options)
-    losses = _losses(file, options, outputs, options.layout or "row")
-    if not losses:
-        return Report(None, notes=(NO_LOSS,))
+    losses = _losses(file, options, outputs, options.layout or "row", model)
     reduction = None if options.reduction == "any" else options.reduction
 
     def audited(loss: Any) -> Report:
@@ -359,9 +461,10 @@ def _outputs(model: Any, data: tuple[Any, Any] | None, options: argparse.Namespa
         widths = getattr(model, name, None)
         if isinstance(widths, list | tuple) and widths and isinstance(widths[-1], int):
             return widths[-1]
-    biases = [item for item in getattr(model, "b", None) or [] if item is not None]
-    if biases:
-        return int(np.size(biases[-1]))
+    with contextlib.suppress(Unknown):
+        biases = parameters(initialized(copied(model)))[1]
+        if biases:
+            return int(np.size(biases[-1]))
     return 1 if data is None or np.ndim(data[1]) < 2 else int(np.shape(data[1])[0 if options.layout == "column" else 1])
 
 
@@ -380,8 +483,6 @@ def _of_function(
     if isinstance(own.get("loss"), str) and options.loss is None:
         options.loss = own["loss"]
     losses = _losses(file, options, int(sizes[-1]), layout)
-    if not losses:
-        return Report(None, notes=(NO_LOSS,))
     reports = []
     for loss in losses:
         name, reduction, notes = (

@@ -244,6 +244,11 @@ def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[A
             for category in (ResourceWarning, DeprecationWarning, PendingDeprecationWarning, ImportWarning):
                 warnings.simplefilter("ignore", category)  # as in a script
             value = function(*arguments)
+    except SystemExit as error:
+        code = "" if error.code is None else repr(error.code)
+        place = _place(error.__traceback__)
+        _send(sender, ("exits", f"ended the program with exit({code}) instead of returning{place}"))
+        return
     except BaseException as error:
         _send(sender, ("raises", described(error)))
         return
@@ -260,6 +265,8 @@ def described(error: BaseException, raised: str = "raised ") -> str:
     except Exception:  # its __str__ is foreign as well
         text = ""
     text = text if len(text) <= 500 else text[:500] + " ..."
+    if isinstance(error, EOFError) and "reading a line" in text:
+        text = "input() was called, and nobody is there to answer"
     return f"{raised}{type(error).__name__}{': ' * bool(text)}{text}{_place(error.__traceback__)}"
 
 

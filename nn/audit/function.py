@@ -5,9 +5,13 @@ Glossary: W b X y, n, m, k, L as in nn.by_hand.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import difflib
+import inspect
 import math
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,6 +38,64 @@ class Probe:
     b: list[Any]
     X: Any
     y: Any
+    z: tuple[Any, ...] = ()
+    a: tuple[Any, ...] = ()
+
+    def given(self, leading: bool = False) -> dict[str, Any]:
+        """What a backward function may ask for, by role; leading: W and b have a None at [0]."""
+        first: list[Any] = [None] if leading else []
+        layers = range(1, len(self.W) + 1)
+        parameters = {f"W{k}": self.W[k - 1] for k in layers} | {f"b{k}": self.b[k - 1] for k in layers}
+        before = (self.X, *self.a)
+        cache = {"A0": self.X, "X": self.X} | parameters
+        for k in layers if self.z else ():
+            cache |= {f"Z{k}": self.z[k - 1], f"A{k}": self.a[k - 1], f"z{k}": self.z[k - 1], f"a{k}": self.a[k - 1]}
+        stacks = [((before[k - 1], self.W[k - 1], self.b[k - 1]), self.z[k - 1]) for k in layers if self.z]
+        return {
+            "W": first + list(self.W), "b": first + list(self.b), "X": self.X, "y": self.y, "yhat": before[-1],
+            "parameters": parameters, "cache": cache, "caches": stacks,
+        }  # fmt: skip
+
+
+ROLES = {  # what a parameter of a backward function is called, by what it is given
+    "W": ("w", "ws", "weights"),
+    "b": ("b", "bs", "biases", "bias"),
+    "X": ("x", "a0", "inputs", "input", "data"),
+    "y": ("y", "t", "y_true", "target", "targets", "labels", "label"),
+    "yhat": ("yhat", "y_hat", "y_pred", "al", "output", "outputs", "prediction", "predictions"),
+    "parameters": ("parameters", "params"),
+    "cache": ("cache", "memory"),
+    "caches": ("caches",),
+}
+
+
+def roles(backward: Callable[..., Any]) -> tuple[str, ...]:
+    """What backward is to be given, by the names of its parameters; W, b, X, y where they say nothing.
+
+    ValueError where it asks for what is not known.
+    """
+    expected = ("W", "b", "X", "y")
+    try:
+        declared = list(inspect.signature(backward).parameters.values())
+    except (TypeError, ValueError):
+        return expected
+    if any(p.kind is p.VAR_POSITIONAL for p in declared):
+        return expected
+    positional = [p for p in declared if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p for p in positional if p.default is p.empty]
+    known = {spelling: role for role, spellings in ROLES.items() for spelling in spellings}
+    found = [known.get(p.name.lower()) for p in needed]
+    named = tuple(role for role in found if role is not None)
+    if len(named) == len(needed) and len(set(named)) == len(named) and needed:
+        return named
+    if len(needed) <= 4 <= len(positional):
+        return expected
+    strange = [p.name for p, role in zip(needed, found, strict=True) if role is None]
+    raise ValueError(
+        f"backward takes ({', '.join(p.name for p in positional)}), expected (W, b, X, y)"
+        + (f"; what {', '.join(strange)} should be is not known" if strange else "")
+        + "; wrap it: def backward(W, b, X, y) that calls yours and returns {'dW1': ..., 'db1': ..., ...}"
+    )
 
 
 def probe(
@@ -52,6 +114,8 @@ def probe(
     random = np.random.default_rng([seed, samples])
     X = random.standard_normal((samples, sizes[0]))
     W, b, a = [], [], X
+    zs: list[Any] = []
+    outputs: list[Any] = []
     for inputs, units, name in zip(sizes, sizes[1:], activations, strict=False):
         weights = random.standard_normal((inputs, units)) * 1.2 / np.sqrt(inputs)
         biases = random.uniform(0.2, 0.6, (1, units)) * random.choice([-1.0, 1.0], (1, units))
@@ -59,11 +123,15 @@ def probe(
             biases = -_thresholds(a @ weights)
         W.append(weights)
         b.append(biases)
-        a = ACTIVATIONS[name].value(a @ weights + biases, 1)
+        zs.append(a @ weights + biases)
+        a = ACTIVATIONS[name].value(zs[-1], 1)
+        outputs.append(a)
     y = _targets(random, loss, samples, sizes[-1])
     if layout == "column":
-        return Probe([w.T.copy() for w in W], [bias.T.copy() for bias in b], X.T.copy(), y.T.copy())
-    return Probe(W, b, X, y)
+        turned = ([array.T.copy() for array in arrays] for arrays in (W, b, zs, outputs))
+        W, b, zs, outputs = turned
+        X, y = X.T.copy(), y.T.copy()
+    return Probe(W, b, X, y, tuple(zs), tuple(outputs))
 
 
 def _thresholds(z: Any) -> Any:
@@ -112,8 +180,10 @@ def audit_function(
     keeps the causes on which its probes agree. sizes, activations, loss, reduction, layout, direction: what backward
     claims to differentiate, as for `audit_claims`. W and b come as lists of the layers 1..L; where that fails and a
     None at [0] helps, it is given (placeholder=True or False decides beforehand). What backward does beside: kinds
-    "raises", "timeout", "exits", "missing", "dtype", "shape", "non-finite", "changes-inputs"; that it prints or
-    returns lists is a note. ValueError for declarations that do not fit.
+    "raises", "timeout", "exits", "missing", "dtype", "shape", "non-finite", "changes-inputs", "random", "accumulates";
+    that it prints or returns lists is a note. A backward of other parameters is given what their names say:
+    parameters or params {"W1": ...}, cache {"A0": X, "Z1": ..., "A1": ..., ...}, caches [((a, W, b), z), ...], yhat.
+    ValueError for declarations that do not fit.
 
     >>> def backward(W, b, X, y):
     ...     dz = 2 * (y - (X @ W[0] + b[0])) / len(X)
@@ -128,10 +198,11 @@ def audit_function(
         raise ValueError(f"reduction is one of {', '.join(REDUCTIONS)}, or None for any; came {reduction!r}")
     if not callable(backward):
         raise TypeError(f"backward is a function of (W, b, X, y); came {type(backward).__name__}")
+    asked = roles(backward)
     reports: list[Report] = []
     for samples in batch_sizes(sizes):
         drawn = probe(sizes, names, loss, layout, samples, seed)
-        answer = _call(backward, drawn, timeout, placeholder)
+        answer = _call(backward, drawn, timeout, placeholder, asked)
         if isinstance(answer, Cause):
             reports.append(Report(False, (answer,)))
             break  # as it did not come back once, nothing is gained by waiting for it again
@@ -160,11 +231,15 @@ class Answer:
     placeholder: bool | None = None
 
 
-def _call(backward: Callable[..., Any], drawn: Probe, timeout: float, placeholder: bool | None) -> Answer | Cause:
+def _call(
+    backward: Callable[..., Any], drawn: Probe, timeout: float, placeholder: bool | None, asked: Sequence[str]
+) -> Answer | Cause:
     """backward on a probe, with and without a placeholder at [0] of W and b, whichever it was written for."""
     answers: list[Answer | Cause] = []
+    if placeholder is None and not {"W", "b"} & set(asked):
+        placeholder = False
     for leading in (False, True) if placeholder is None else (placeholder,):
-        outcome = run(_in_child, backward, drawn, leading, timeout=timeout)
+        outcome = run(_in_child, backward, drawn, leading, asked, timeout, timeout=timeout)
         if outcome.problem:
             answers.append(process_cause("backward", outcome.problem, outcome.message))
             if outcome.problem == "timeout":
@@ -192,26 +267,81 @@ def _misfits(answer: Answer | Cause, drawn: Probe) -> float:
     return float(sum(np.size(answer.claims.get(name, ())) != size for name, size in sizes.items()))
 
 
-def _in_child(backward: Callable[..., Any], drawn: Probe, leading: bool) -> Answer:
+def _in_child(backward: Callable[..., Any], drawn: Probe, leading: bool, roles: Sequence[str], limit: float) -> Answer:
     """Calls backward and reads what it returns; in the child, so that only plain numbers come back."""
-    first: list[Any] = [None] if leading else []
-    given = {"W": first + list(drawn.W), "b": first + list(drawn.b), "X": drawn.X, "y": drawn.y}
-    before = {name: _copied(value) for name, value in given.items()}
-    returned = backward(*given.values())
-    answer = read(returned, len(drawn.W))
-    changed = [name for name, value in given.items() if not _same(before[name], value)]
+    given = drawn.given(leading)
+    values = [copy.deepcopy(given[role]) for role in roles]
+    started = time.monotonic()
+    answer = read(backward(*values), len(drawn.W))
+    changed = [role for role, value in zip(roles, values, strict=True) if not _same(given[role], value)]
     if changed:
         answer.causes += (changes_inputs("backward", changed),)
+    if time.monotonic() - started < limit / 8:  # three more calls must not run into the limit
+        extra = repeated(
+            answer.claims, lambda: read(backward(*(copy.deepcopy(given[role]) for role in roles)), len(drawn.W)).claims
+        )
+        answer.claims = extra.claims
+        answer.causes += extra.causes
     return answer
 
 
-def _copied(value: Any) -> Any:
-    return [_copied(item) for item in value] if isinstance(value, list) else None if value is None else value.copy()
+def repeated(
+    claims: dict[str, Any], again: Callable[[], dict[str, Any]], reset: Callable[[], Any] | None = None
+) -> Answer:
+    """The claims, and a cause where another call on the same numbers brings others.
+
+    Where every call adds the same to what stood there before, that is the gradient which is judged: a cause of kind
+    "accumulates", unless `reset` sets it to zero. Otherwise the cause is "random", and what varies is not judged.
+    """
+    try:
+        second = again()
+        varying = [name for name in claims if _is_gradient(name) and not _alike(claims[name], second.get(name))]
+        if not varying:
+            return Answer(claims)
+        if reset is not None:
+            reset()
+            fresh = again()
+            if all(_alike(fresh.get(name), second[name] - claims[name]) for name in varying if name in second):
+                return Answer(claims | {name: fresh[name] for name in varying})
+        third = again()
+    except (Exception, SystemExit):
+        return Answer(claims)  # many take apart what the forward pass had kept, and cannot be called again
+    if any(name not in third or np.shape(third[name]) != np.shape(claims[name]) for name in varying):
+        return Answer(claims)
+    added = {name: third[name] - second[name] for name in varying if name in second}
+    told = ", ".join(varying)
+    if len(added) == len(varying) and all(
+        _alike(added[name], second[name] - claims[name]) and np.isfinite(added[name]).all() for name in varying
+    ):
+        message = f"every call adds to what the calls before it left in {told} (+= without a reset)"
+        fix = "set the gradients to zero at the start of backward, or assign with ="
+        return Answer(claims | added, (Cause("backward", None, (), "accumulates", message, fix=fix),))
+    message = f"another call on the same numbers brings another {told}: it draws random numbers or keeps old values"
+    fix = "let the gradients depend on the arguments and the last forward pass alone; draw masks in forward"
+    kept = {name: claim for name, claim in claims.items() if name not in varying}
+    return Answer(kept, (Cause("backward", None, (), "random", message, fix=fix),))
+
+
+def _is_gradient(name: str) -> bool:
+    return name.startswith(("dW", "db"))
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if one is None or other is None or np.shape(one) != np.shape(other):
+        return False
+    size = float(np.max(np.abs(one), initial=0.0))  # sums may run in another order from call to call
+    return bool(np.allclose(one, other, rtol=0.0, atol=1e-6 * size if math.isfinite(size) else 0.0, equal_nan=True))
 
 
 def _same(before: Any, after: Any) -> bool:
-    if isinstance(before, list):
-        return isinstance(after, list) and len(before) == len(after) and all(map(_same, before, after))
+    if isinstance(before, list | tuple):
+        return type(after) is type(before) and len(before) == len(after) and all(map(_same, before, after))
+    if isinstance(before, dict):
+        return (
+            isinstance(after, dict)
+            and before.keys() == after.keys()
+            and all(_same(before[k], after[k]) for k in before)
+        )
     if before is None:
         return after is None
     return isinstance(after, np.ndarray) and before.dtype == after.dtype and np.array_equal(before, after)
@@ -229,14 +359,14 @@ def read(returned: Any, L: int) -> Answer:
         return Answer({}, (Cause("backward", None, (), "missing", sentence, fix="return the gradients by name"),))
     answer = Answer({})
     lists: list[str] = []
-    for key, value in _one_per_layer(returned, L):
+    for key, value in one_per_layer(returned, L):
         if key in ("loss", "L", "loss_value"):
             number = _as_array(value)
             if isinstance(number, np.ndarray) and number.size == 1:
                 answer.loss_value = float(number.reshape(-1)[0])
             continue
         try:
-            name = "{}{}".format(*claim_name(key, L))
+            name = "{}{}".format(*claim_name(_spelled(key), L))
         except ValueError:
             answer.notes += (_unknown(key, L),)
             continue
@@ -267,12 +397,17 @@ def read(returned: Any, L: int) -> Answer:
     return answer
 
 
+def _spelled(key: Any) -> Any:
+    """dz1 for dZ1, z1 for Z1: the capitals that many write for matrices."""
+    return re.sub(r"^(d?)([ZA])(?=_?\d+$)", lambda m: m[1] + m[2].lower(), key) if isinstance(key, str) else key
+
+
 def _of_family(cause: Cause) -> str:
-    family = cause.quantity.rstrip("0123456789")
-    return f"it is missing: what came back has no such key (expected '{family}1', '{family}2', ... for every layer)"
+    return f"it is missing: every layer needs its own {cause.quantity.rstrip('0123456789')}, and none came back for it"
 
 
-def _one_per_layer(returned: Any, L: int) -> Iterable[tuple[Any, Any]]:
+def one_per_layer(returned: Any, L: int) -> Iterable[tuple[Any, Any]]:
+    """(key, array) of a dict, its lists {"dW": [one per layer]} taken apart."""
     for key, value in list(returned.items()):
         if isinstance(key, str) and key in ("z", "a", "da", "dz", "dW", "db") and isinstance(value, list | tuple):
             first = 0 if len(value) == L + 1 else 1
@@ -292,10 +427,12 @@ def _as_array(value: Any) -> Any:
     if array.dtype.kind in "fiub":
         return array
     if array.dtype == object:
-        try:
-            return array.astype(float)
-        except Exception:
-            return "has the dtype object and holds what is no real number"
+        odd = [item for item in array.reshape(-1) if not isinstance(item, int | float | np.number | np.bool_)]
+        if not odd:
+            with contextlib.suppress(Exception):
+                return array.astype(float)
+        came = type(odd[0]).__name__ if odd else "what is too large"
+        return f"has the dtype object and holds {'None' if came == 'NoneType' else f'a {came}'}"
     return f"has the dtype {array.dtype}"
 
 
@@ -375,9 +512,9 @@ def _cause(name: str, kind: str, message: str, fix: str | None = None) -> Cause:
 def process_cause(what: str, problem: str, message: str) -> Cause:
     """A cause for a call that did not come back with a value."""
     fix = {
-        "raises": "make it run through first",
+        "raises": "make it run through without an error first",
         "timeout": "end its loops, or allow more time with timeout",
-        "exits": "leave out what ends the process",
+        "exits": "leave out what ends the program (sys.exit, quit, os._exit), and return instead",
     }.get(problem)
     return Cause(what, None, (), problem, f"it {message}", fix=fix)
 

@@ -1,61 +1,51 @@
 """The doctor for a model in the tutorial's protocol: what its forward pass does is recognised, its backward judged.
 
 The protocol: forward(X), backward(y, yhat) and lists W b z a dz dW db da, one entry per layer after a placeholder at
-[0]. Nobody has to describe the network: the layout follows from shapes and numbers, activations from a_k against z_k,
-the loss from its values. Glossary as in nn.by_hand.
+[0]; nn.audit.protocol knows other spellings. Nobody has to describe the network: the layout follows from shapes and
+numbers, activations from a_k against z_k or from the output alone, the loss from its values. A network that is none of
+the known ones is judged by its own forward pass, see nn.audit.own_forward. Glossary as in nn.by_hand.
 """
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import inspect
+import io
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from nn.audit.child import described
+from nn.audit import own_forward, protocol
+from nn.audit.child import described, run
+from nn.audit.claims import claim_name
 from nn.audit.diagnosis import audit_claims
-from nn.audit.function import Answer, agreed, batch_sizes, changes_inputs, finite, probe, read, with_findings
+from nn.audit.function import (
+    Answer,
+    agreed,
+    batch_sizes,
+    changes_inputs,
+    finite,
+    one_per_layer,
+    printed_note,
+    probe,
+    process_cause,
+    read,
+    repeated,
+    with_findings,
+)
+from nn.audit.protocol import Misfit, Unknown, copied, initialized, is_model, parameters, telling
 from nn.audit.report import Cause, Report
 from nn.by_hand import ACTIVATIONS, LOSSES, REDUCTIONS
 
 __all__ = ["audit_model", "audit_model_on_probes", "is_model", "recognised_loss"]
 
-GRADIENTS = ("dz", "dW", "db", "da")
 CLOSE = 1e-5  # a function is recognised to what float32 and a clipped argument leave of it
-SIZES = ("layersizes", "layer_sizes", "sizes", "layers", "dims", "layer_dims")
-ROLES = {  # what a parameter of backward is called, by what it is given
-    "X": ("x", "inputs", "input", "data"),
-    "y": ("y", "y_true", "target", "targets", "labels", "label", "t", "ytrue"),
-    "yhat": ("yhat", "y_hat", "y_pred", "ypred", "output", "outputs", "pred", "preds", "prediction", "predictions"),
-}
-
-
-class Unknown(Exception):
-    """What keeps the doctor from a verdict, in a sentence."""
-
-    stage = 2  # how far it got: of several ways to lay out a batch, the one that got furthest is told of
-
-
-class Failed(Unknown):
-    """The same: the forward pass raised."""
-
-    stage = 1
-
-
-class Misfit(Unknown):
-    """The same: shapes or numbers are not those of this layout."""
-
-    stage = 0
-
-
-def is_model(candidate: Any) -> bool:
-    """Whether an object, or a class, has the methods of the protocol."""
-    return all(callable(getattr(candidate, name, None)) for name in ("forward", "backward"))
+SIZES = ("layersizes", "layer_sizes", "sizes", "layers", "dims", "layer_dims", "layers_dims", "architecture", "shape")
+SEARCHED = 4  # layers whose activations are tried one by one where the model keeps no a; beyond, all hidden ones alike
 
 
 def audit_model(
@@ -66,13 +56,15 @@ def audit_model(
     *,
     reduction: str | None = None,
     layout: str | None = None,
+    timeout: float | None = None,
 ) -> Report:
     """The Report on model.backward at the model's own parameters, on the batch X, y.
 
     loss: a name out of nn.by_hand.LOSSES, or a function (y, yhat), whose values tell which it is and how it is reduced
     over the batch. reduction: by default that of the function, or "mean" for a name. layout: "row" or "column", by
-    default whichever fits. The model is copied first and stays as it is. What was recognised stands in the notes; what
-    cannot be makes the report undecidable. Runs in this process, without a time limit.
+    default whichever fits. The model is copied first and stays as it is. What was recognised stands in the notes; a
+    network or a loss that is not recognised is judged by running the model's own forward pass on Tensors. timeout: with
+    it all that runs in a child process, which is ended after so many seconds; without, in this process.
 
     >>> from nn.by_hand import MLP
     >>> model = MLP([2, 3, 1], ["tanh", "sigmoid"], "bce").initialize()
@@ -82,13 +74,38 @@ def audit_model(
     >>> audit_model(model, X, y, "half_sse").verdict
     'wrong'
     """
+    if timeout is not None:
+        outcome = run(lambda: audit_model(model, X, y, loss, reduction=reduction, layout=layout), timeout=timeout)
+        if outcome.problem:
+            return Report(False, (process_cause("model", outcome.problem, outcome.message),))
+        report: Report = outcome.value
+        return report
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        report = _undecided(lambda: _on_batch(model, np.array(X), np.array(y), loss, reduction, layout))
+    if printed.getvalue():
+        report = replace(report, notes=(*report.notes, printed_note("the model", printed.getvalue())))
+    return report
+
+
+def _undecided(audit: Callable[[], Report]) -> Report:
     try:
-        twin = _copied(model)
-        description = _described(twin, np.array(X), np.array(y), layout)
-        name, found, notes = _loss(loss, description)
-        return _judged(twin, description, name, reduction or found, notes)
+        return audit()
     except Unknown as unknown:
         return Report(None, notes=(str(unknown),))
+
+
+def _on_batch(
+    model: Any, X: Any, y: Any, loss: str | Callable[..., Any], reduction: str | None, layout: str | None
+) -> Report:
+    twin = initialized(copied(model))
+    W, b = parameters(twin)
+    try:
+        description = _described(twin, X, y, layout)
+        name, found, notes = _loss(loss, description)
+    except Unrecognised as unknown:
+        twin = initialized(copied(model))
+        return _by_own_forward(twin, W, b, X, y, loss, reduction, layout, unknown)
+    return _judged(twin, description, name, reduction or found, notes)
 
 
 def audit_model_on_probes(
@@ -103,16 +120,17 @@ def audit_model_on_probes(
 
     As `audit_model` otherwise: dead units, as training leaves them, would hide what is wrong with them.
     """
-    try:
-        widths = _widths(_initialized(_copied(model)), layout)
-        reports = []
-        for samples in (*batch_sizes([])[:2],) if not widths else batch_sizes(widths[0][1]):
-            reports.append(_on_probe(model, widths, loss, reduction, samples, seed))
+
+    def audit() -> Report:
+        ways = _widths(initialized(copied(model)), layout)
+        reports: list[Report] = []
+        for samples in (*batch_sizes([])[:2],) if not ways else batch_sizes(ways[0][1]):
+            reports.append(_on_probe(model, ways, loss, reduction, samples, seed))
             if len(reports) == 2 and _causes(reports[0]) == _causes(reports[1]):
                 break
         return agreed(reports)
-    except Unknown as unknown:
-        return Report(None, notes=(str(unknown),))
+
+    return _undecided(audit)
 
 
 def _causes(report: Report) -> set[tuple[Any, ...]]:
@@ -131,25 +149,34 @@ def _on_probe(
     for layout, sizes, turned in widths:  # the first way to lay out a batch that the forward pass takes
         try:
             L = len(sizes) - 1
-            twin = _initialized(_copied(model))
+            twin = initialized(copied(model))
             smooth = probe(sizes, ["identity"] * L, "sse", layout, samples, seed)
-            _install(twin, smooth.W, smooth.b, turned)
+            protocol.install(twin, smooth.W, smooth.b, turned)
             description = _described(twin, smooth.X, smooth.y, layout)
             name, found, notes = _loss(loss, description)
             drawn = probe(sizes, description.activations, name, layout, samples, seed)
-            twin = _initialized(_copied(model))
-            _install(twin, drawn.W, drawn.b, turned)
+            twin = initialized(copied(model))
+            protocol.install(twin, drawn.W, drawn.b, turned)
             description = _described(twin, drawn.X, drawn.y, layout, description.activations)
         except Unknown as unknown:
             reasons.append(unknown)
             continue
         return _judged(twin, description, name, reduction or found, notes)
-    raise _telling(reasons) if reasons else Unknown("the shapes of W do not fit together, layer by layer")
+    if reasons and isinstance(telling(reasons), Unrecognised):
+        for (layout, sizes, turned), reason in zip(widths, reasons, strict=True):
+            if isinstance(reason, Unrecognised):
+                twin = initialized(copied(model))
+                drawn = probe(sizes, ["identity"] * (len(sizes) - 1), "sse", layout, samples, seed)
+                protocol.install(twin, drawn.W, drawn.b, turned)
+                W, b = parameters(twin)
+                return _by_own_forward(twin, W, b, drawn.X, None, loss, reduction, layout, reason)
+    raise telling(reasons) if reasons else Unknown("the shapes of W do not fit together, layer by layer")
 
 
-def _telling(reasons: Sequence[Unknown]) -> Unknown:
-    """The reason that got furthest."""
-    return max(reasons, key=lambda reason: reason.stage)
+class Unrecognised(Unknown):
+    """The same: the forward pass runs, but is none of the networks that have a name."""
+
+    stage = 3
 
 
 # ---------------------------------------------------------------- the network
@@ -169,55 +196,6 @@ class Description:
     given_y: Any  # as the model is handed it
 
 
-def _copied(model: Any) -> Any:
-    try:
-        return copy.deepcopy(model)
-    except Exception as error:
-        raise Unknown(
-            f"the model cannot be copied, and is not run lest it change: copying {described(error)}"
-        ) from None
-
-
-def _initialized(model: Any) -> Any:
-    """The model, its parameters drawn by its own method where it has none yet."""
-    if not any(_is_matrix(item) for item in getattr(model, "W", None) or []):
-        for name in ("initialize", "init", "initialise", "init_weights"):
-            method = getattr(model, name, None)
-            if callable(method):
-                try:
-                    method()
-                except Exception as error:
-                    raise Unknown(f"the model has no W yet, and {name}() {described(error)}") from None
-                break
-    return model
-
-
-def _is_matrix(item: Any) -> bool:
-    return item is not None and np.ndim(item) == 2
-
-
-def _layers(model: Any, name: str) -> list[Any]:
-    """The entries of a list of the model for the layers 1..L, without the placeholder; [] where there is none."""
-    listed = getattr(model, name, None)
-    if isinstance(listed, dict):
-        listed = [listed.get(k) for k in range(max((k for k in listed if isinstance(k, int)), default=0) + 1)]
-    if not isinstance(listed, list | tuple | np.ndarray):
-        return []
-    found = list(listed)
-    return found[1:] if found and found[0] is None else found
-
-
-def _parameters(model: Any) -> tuple[list[Any], list[Any]]:
-    W = _layers(model, "W")
-    if not W or not all(_is_matrix(item) for item in W):
-        raise Unknown(
-            "the model has no list W with one matrix per layer (and a placeholder at [0]); the protocol is forward, "
-            "backward and lists W b z a dz dW db da"
-        )
-    b = _layers(model, "b")
-    return [np.array(w) for w in W], [np.array(bias) for bias in b] if len(b) == len(W) else []
-
-
 def _ways(W: Sequence[Any], layout: str | None) -> list[tuple[str, tuple[int, ...], bool]]:
     """(layout, sizes, whether W is stored the other way round) for every way in which the shapes of W form a chain."""
     shapes = [w.shape for w in W]
@@ -230,68 +208,41 @@ def _ways(W: Sequence[Any], layout: str | None) -> list[tuple[str, tuple[int, ..
 
 
 def _widths(model: Any, layout: str | None) -> list[tuple[str, tuple[int, ...], bool]]:
-    return _ways(_parameters(model)[0], layout)
-
-
-def _install(model: Any, W: Sequence[Any], b: Sequence[Any], turned: bool) -> None:
-    """Writes parameters into a model; in place where it can, since others may hold the same arrays."""
-    for name, arrays in (("W", W), ("b", b)):
-        listed = getattr(model, name, None)
-        if listed is None or not _layers(model, name):
-            continue
-        first = len(listed) - len(_layers(model, name))
-        for k, array in enumerate(arrays, start=first):
-            new, old = (array.T if turned and name == "W" else array), listed[k]
-            if old is not None and np.ndim(old) == 1:
-                new = new.reshape(-1)
-            if old is not None and np.shape(old) != new.shape:
-                raise Misfit(f"{name}{k} has the shape {np.shape(old)}, expected {new.shape}")
-            if isinstance(old, np.ndarray) and old.dtype.kind == "f":
-                old[...] = new
-            else:
-                listed[k] = new.copy()
-
-
-def _called(model: Any, name: str, *arguments: Any) -> Any:
-    try:
-        with np.errstate(all="ignore"):
-            return getattr(model, name)(*arguments)
-    except (Exception, SystemExit) as error:
-        raise Failed(f"{name} {described(error)}") from None
+    return _ways(parameters(model)[0], layout)
 
 
 def _described(model: Any, X: Any, y: Any, layout: str | None, activations: Sequence[str] | None = None) -> Description:
     """What the model's own forward pass on X shows; fills its z and a. Unknown where that is not enough."""
-    model = _initialized(model)
-    W, b = _parameters(model)
+    W, b = parameters(model)
     if X.ndim != 2:
         raise Unknown(f"X has the shape {X.shape}, expected a matrix with one sample per row, or per column")
     fitting = [way for way in _ways(W, layout) if X.shape[way[0] == "row"] == way[1][0]]
     if not fitting:
         raise Misfit(f"X has the shape {X.shape}, which does not fit to W1 of shape {W[0].shape}")
-    output = _called(model, "forward", X.copy())
-    a = _layers(model, "a")
-    if len(a) == len(W) + 1:
-        a = a[1:]
-    yhat = output if output is not None else a[-1] if a else None
+    yhat = protocol.forward(model, X.copy())
     if yhat is None or np.ndim(yhat) != 2:
-        raise Unknown("forward returned no matrix yhat, and left none in a[-1]")
+        raise Unknown("forward returned no matrix yhat, and left none in a[-1]: let it return the network's output")
     yhat = np.array(yhat)
-    z = _layers(model, "z")[-len(W) :]
+    z, a = (protocol.kept(model, letter, len(W)) for letter in ("z", "a"))
     reasons: list[Unknown] = []
     for way, sizes, turned in fitting:
         turn = W if not turned else [w.T for w in W]
-        try:
-            names = _activations(way, turn, b, X, z, a, yhat, activations)
-        except Unknown as unknown:
-            reasons.append(unknown)
-            continue
         target = y if y.ndim == 2 else y.reshape((-1, 1) if way == "row" else (1, -1))
+        names: tuple[str, ...] | None = None
+        # what a model keeps under the names z and a may be something else: then the output alone tells
+        for z_kept, a_kept in ((z, a), ({}, {})):
+            try:
+                names = _activations(way, turn, b, X, z_kept, a_kept, yhat, activations)
+                break
+            except Unknown as unknown:
+                reasons.append(unknown)
+        if names is None:
+            continue
         if target.shape != yhat.shape:
             raise Unknown(f"y has the shape {y.shape}, the model's output {yhat.shape}")
         biases = b or [np.zeros((1, units) if way == "row" else (units, 1)) for units in sizes[1:]]
         return Description(way, turned, sizes, names, turn, biases, X, target, yhat, target)
-    raise _telling(reasons)
+    raise telling(reasons)
 
 
 def _activations(
@@ -299,36 +250,67 @@ def _activations(
     W: Sequence[Any],
     b: Sequence[Any],
     X: Any,
-    z: Sequence[Any],
-    a: Sequence[Any],
+    z: dict[int, Any],
+    a: dict[int, Any],
     yhat: Any,
     known: Sequence[str] | None,
 ) -> tuple[str, ...]:
-    """The names of the activations, from z_k and a_k; where a list is missing it is worked out from what is there."""
-    names: list[str] = []
-    before = X
-    for k, weights in enumerate(W, start=1):
+    """The names of the activations: from z_k and a_k where they are kept, else those that lead to yhat."""
+    L = len(W)
+    hidden = [k for k in range(1, L) if k not in a]
+    missing: list[str] = []
+    choices: Iterator[tuple[str, ...]] = iter([()])
+    if hidden:
+        alike = ((name,) * len(hidden) for name in ACTIVATIONS)
+        every = itertools.product(ACTIVATIONS, repeat=len(hidden)) if len(hidden) <= SEARCHED else iter(())
+        # those found before come first, as a unit may do the same on one batch for two activations
+        first = [tuple(known[k - 1] for k in hidden)] if known is not None else []
+        choices = itertools.chain(first, alike, every)
+    for choice in choices:
+        supposed = dict(zip(hidden, choice, strict=True))
+        names: list[str] = []
+        before = X
+        for k, weights in enumerate(W, start=1):
+            own = _affine(layout, weights, b[k - 1] if b else None, before, k, z, a)
+            after = yhat if k == L else None if k in supposed else np.array(a[k], dtype=float)
+            if after is None:
+                names.append(supposed[k])
+                with np.errstate(all="ignore"):
+                    before = ACTIVATIONS[supposed[k]].value(own, 1 if layout == "row" else 0)
+                continue
+            fitting = [name for name in ACTIVATIONS if _matches(name, own, after, layout)]
+            if known is not None and known[k - 1] in fitting:
+                fitting = [known[k - 1]]
+            if not fitting:
+                missing.append(
+                    f"a{k} is none of {', '.join(ACTIVATIONS)} of z{k}: the activation of layer {k} is not known"
+                )
+                break
+            names.append(fitting[0])
+            before = after
+        else:
+            return tuple(names)
+    if hidden:
+        raise Unrecognised(
+            f"the output follows from no choice of {', '.join(ACTIVATIONS)} for the layers, and the model keeps no "
+            f"a{hidden[0]} that would tell more"
+        )
+    raise Unrecognised(missing[0])
+
+
+def _affine(layout: str, weights: Any, bias: Any, before: Any, k: int, z: dict[int, Any], a: dict[int, Any]) -> Any:
+    """z_k as the model keeps it, or as it should be."""
+    with np.errstate(all="ignore"):
         affine = before @ weights if layout == "row" else weights @ before
-        with_bias = affine
-        if b:
-            bias = np.asarray(b[k - 1])
-            with_bias = affine + (bias if bias.ndim == 2 else bias.reshape((1, -1) if layout == "row" else (-1, 1)))
-        own = np.array(z[k - 1], dtype=float) if len(z) == len(W) and z[k - 1] is not None else with_bias
-        if own.shape != affine.shape:
-            raise Misfit(f"z{k} has the shape {own.shape}, expected {affine.shape} in the {layout} layout")
-        if k == 1 and not any(np.allclose(own, maybe, rtol=CLOSE, atol=CLOSE) for maybe in (with_bias, affine)):
-            raise Misfit(f"z1 is not X and W1 multiplied, plus b1, in the {layout} layout")
-        after = yhat if k == len(W) else np.array(a[k - 1], dtype=float) if len(a) >= k else None
-        if after is None:
-            raise Unknown(f"the model keeps no a{k}, so that its activation cannot be recognised")
-        fitting = [name for name in ACTIVATIONS if _matches(name, own, after, layout)]
-        if known is not None and known[k - 1] in fitting:
-            fitting = [known[k - 1]]
-        if not fitting:
-            raise Unknown(f"a{k} is none of {', '.join(ACTIVATIONS)} of z{k}: the activation of layer {k} is not known")
-        names.append(fitting[0])
-        before = after
-    return tuple(names)
+    with_bias = affine
+    if bias is not None:
+        with_bias = affine + (bias if bias.ndim == 2 else bias.reshape((1, -1) if layout == "row" else (-1, 1)))
+    own = np.array(z[k], dtype=float) if k in z else with_bias
+    if own.shape != affine.shape:
+        raise Misfit(f"z{k} has the shape {own.shape}, expected {affine.shape} in the {layout} layout")
+    if k == 1 and not any(np.allclose(own, maybe, rtol=CLOSE, atol=CLOSE) for maybe in (with_bias, affine)):
+        raise Misfit(f"z1 is not X and W1 multiplied, plus b1, in the {layout} layout")
+    return own
 
 
 def _matches(name: str, z: Any, a: Any, layout: str) -> bool:
@@ -346,7 +328,7 @@ def _loss(loss: str | Callable[..., Any], description: Description) -> tuple[str
         return loss, "mean_elements" if loss == "mse" else "mean", []
     name, reduction, notes = recognised_loss(loss, description.sizes[-1], description.layout)
     if name is None:
-        raise Unknown(notes[0])
+        raise Unrecognised(notes[0])
     return name, reduction, notes
 
 
@@ -376,6 +358,12 @@ def recognised_loss(
                 break
         found.append(fits)
     common = found[0] & found[1]
+    if any(name in ("sse", "half_sse") for name, _, _ in common):  # a loss may be quadratic for small errors alone
+        random = np.random.default_rng(outputs)
+        y, yhat = 9.0 * random.standard_normal((2, 5, outputs))
+        pair = (y, yhat) if layout == "row" else (y.T.copy(), yhat.T.copy())
+        both = [_fitting(function, pair[::-1] if swapped else pair, y, yhat, swapped) for swapped in (False, True)]
+        common = {fit for fit in common if fit[0] not in ("sse", "half_sse") or fit in both[fit[2]]}
     if not common:
         return None, None, [f"the loss {called} is none of {', '.join(LOSSES)} under any of {', '.join(REDUCTIONS)}"]
     order = {name: place for place, name in enumerate([*LOSSES, *REDUCTIONS])}
@@ -406,7 +394,8 @@ def _fitting(
     for name, loss in LOSSES.items():
         if name == "mse":
             continue  # sse under another name
-        total = loss.terms(y, yhat).sum()
+        with np.errstate(all="ignore"):
+            total = loss.terms(y, yhat).sum()
         if returned.size == 1:
             for reduction, count in REDUCTIONS.items():
                 if np.isclose(returned.item(), total / count(samples, outputs), rtol=CLOSE):
@@ -417,41 +406,76 @@ def _fitting(
 
 
 # ---------------------------------------------------------------- the backward pass
+def _claimed(model: Any, W: Sequence[Any], b: Sequence[Any], held: dict[str, Any]) -> tuple[Answer, dict[str, Any]]:
+    """(what else is to be said, the claims) of a backward pass after a forward pass; as the model stores them."""
+    L = len(W)
+
+    seeds = itertools.count(1)  # another one for each call: a backward pass must draw nothing
+
+    def call() -> dict[str, Any]:
+        backward = protocol.method(model, "backward")
+        assert backward is not None
+        with protocol.repeatable(next(seeds)):
+            returned = backward(*protocol.arguments(backward, {name: array.copy() for name, array in held.items()}))
+        found: dict[str, Any] = {}
+        for letter in ("z", "a", "dz", "dW", "db", "da"):
+            for k, item in protocol.kept(model, letter, L).items():
+                if not (letter == "a" and k == 0):
+                    found[f"{letter}{k}"] = item
+        if isinstance(returned, dict):
+            for key, item in one_per_layer(returned, L):
+                with contextlib.suppress(ValueError):
+                    found["{}{}".format(*claim_name(key, L))] = item
+        return found | protocol.returned_gradients(returned, W, b)
+
+    answer = read(call(), L)
+    extra = repeated(answer.claims, lambda: read(call(), L).claims, _reset(model))
+    answer.claims = extra.claims
+    answer.causes = (*answer.causes, *extra.causes)
+    answer.notes = (*answer.notes, *extra.notes)
+    if not b:
+        answer.causes = tuple(cause for cause in answer.causes if cause.quantity.rstrip("0123456789") != "db")
+    return answer, answer.claims
+
+
+def _reset(model: Any) -> Callable[[], None] | None:
+    """The model's own way to set its gradients to zero, if it has one that needs no arguments."""
+    for name in ("zero_grad", "zero_grads", "zero_gradients", "reset_gradients", "reset_grads", "zero", "reset"):
+        found = getattr(model, name, None)
+        if callable(found):
+            return found  # type: ignore[no-any-return]
+    return None
+
+
+def _raised(error: BaseException, notes: Sequence[str]) -> Report:
+    kind = "exits" if isinstance(error, SystemExit) else "raises"
+    return Report(False, (process_cause("backward", kind, described(error)),), notes=tuple(notes))
+
+
+def _changes(model: Any, W: Sequence[Any], b: Sequence[Any]) -> tuple[Cause, ...]:
+    """The finding that backward wrote into the parameters, if it did."""
+    after = parameters(model)
+    changed = [
+        name
+        for name, old, new in (("W", W, after[0]), ("b", b, after[1]))
+        if len(old) == len(new) and not all(map(np.array_equal, old, new))
+    ]
+    return (changes_inputs("backward", changed),) if changed else ()
+
+
 def _judged(model: Any, given: Description, loss: str, reduction: str | None, notes: Sequence[str]) -> Report:
     """The Report on the backward pass after the forward pass that was described."""
     L = len(given.W)
+    W, b = parameters(model)
     held = {"X": given.X.copy(), "y": given.given_y.copy(), "yhat": given.yhat.copy()}
     try:
-        with np.errstate(all="ignore"):
-            model.backward(*_arguments(model.backward, {name: array.copy() for name, array in held.items()}))
+        answer, claims = _claimed(model, W, b, held)
     except (Exception, SystemExit) as error:
-        cause = Cause("backward", None, (), "raises", f"it {described(error)}", fix="make it run through first")
-        return Report(False, (cause,), notes=tuple(notes))
-    claims: dict[str, Any] = {}
-    for name in ("z", "a", *GRADIENTS):
-        listed = getattr(model, name, None)
-        layers = _layers(model, name)
-        first = 0 if name in ("a", "da") and len(layers) == L + 1 else 1
-        if listed is not None and len(layers) == L + 1 and first == 1:
-            layers = layers[1:]
-        for k, item in enumerate(layers, start=first):
-            if item is not None and k <= L and not (name == "a" and k == 0):
-                claims[f"{name}{k}"] = np.array(item).T if name == "dW" and given.turned else item
-    answer: Answer = read(claims, L)
-    if not any(_layers(model, "b")[k] is not None for k in range(len(_layers(model, "b")))):
-        answer.causes = tuple(cause for cause in answer.causes if cause.quantity.rstrip("0123456789") != "db")
-    after = _parameters(model)
-    changed = [
-        name
-        for name, old, new in (("W", given.W, after[0]), ("b", given.b, after[1]))
-        if len(old) == len(new)
-        and not all(
-            np.array_equal(was, now.T if given.turned and name == "W" else now)
-            for was, now in zip(old, new, strict=True)
-        )
-    ]
-    causes = (*answer.causes, *([changes_inputs("backward", changed)] if changed else []))
-    rest = finite(answer.claims, L)
+        return _raised(error, notes)
+    if given.turned:
+        claims = {name: claim.T if name.startswith("dW") else claim for name, claim in claims.items()}
+    causes = (*answer.causes, *_changes(model, W, b))
+    rest = finite(claims, L)
     report = audit_claims(
         sizes=given.sizes, activations=given.activations, loss=loss, reduction=reduction, layout=given.layout,
         W=given.W, b=given.b, X=given.X, y=given.y, claims=rest.claims,
@@ -466,20 +490,76 @@ def _judged(model: Any, given: Description, loss: str, reduction: str | None, no
     return replace(report, inherited=(*report.inherited, *rest.inherited), notes=tuple(ways))
 
 
-def _arguments(backward: Callable[..., Any], held: dict[str, Any]) -> list[Any]:
-    """The arguments of backward by the names of its parameters; (y, yhat) where they say nothing."""
+def _by_own_forward(
+    model: Any,
+    W: Sequence[Any],
+    b: Sequence[Any],
+    X: Any,
+    y: Any,
+    loss: str | Callable[..., Any],
+    reduction: str | None,
+    layout: str | None,
+    reason: Unknown,
+) -> Report:
+    """The Report by the model's own forward pass; y None: drawn so that it suits the output."""
+    plain = copied(model)
+    yhat = protocol.forward(plain, X.copy())
+    if yhat is None or np.ndim(yhat) != 2:
+        raise reason
+    yhat = np.array(yhat)
+    if layout is None:
+        layout = "row" if yhat.shape[0] == X.shape[0] else "column"
+    units = 1 if layout == "row" else 0
+    if y is None:
+        y = _suiting(yhat, loss, units)
+    elif y.shape != yhat.shape and y.size == yhat.size:
+        y = y.reshape(yhat.shape)
+    samples, outputs = yhat.shape[1 - units], yhat.shape[units]
+    swapped = False
+    if isinstance(loss, str):
+        if y.shape != yhat.shape:
+            raise Unknown(f"y has the shape {y.shape}, the model's output {yhat.shape}")
+        counted = REDUCTIONS["mean_elements" if loss == "mse" else reduction or "mean"](samples, outputs)
+        terms = own_forward.TERMS["sse" if loss == "mse" else loss]
+        function: own_forward.Loss = lambda y, yhat: terms(y, yhat) / counted  # noqa: E731
+    else:
+        given = loss
+        swapped = _takes_prediction_first(given)
+        function = (lambda y, yhat: given(yhat, y)) if swapped else given
     try:
-        parameters = list(inspect.signature(backward).parameters.values())
+        answer, claims = _claimed(plain, W, b, {"X": X, "y": y, "yhat": yhat})
+    except (Exception, SystemExit) as error:
+        return _raised(error, [])
+    rest = finite(claims, len(W))
+    own = own_forward.Own(model, W, b, X, y, samples, outputs, function)
+    try:
+        report = own_forward.audited(own, rest.claims)
+    except Unknown as unknown:
+        raise Unknown(f"{reason}; and its own forward pass gave no gradient to compare with: {unknown}") from None
+    report = with_findings(report, (*answer.causes, *_changes(plain, W, b), *rest.causes), (*answer.notes, *rest.notes))
+    note = f"judged by running the model's own forward pass, as {reason}"
+    return replace(report, inherited=(*report.inherited, *rest.inherited), notes=(*report.notes, note))
+
+
+def _takes_prediction_first(loss: Callable[..., Any]) -> bool:
+    try:
+        names = [name.lower() for name in inspect.signature(loss).parameters]
     except (TypeError, ValueError):
-        return [held["y"], held["yhat"]]
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    found = []
-    for parameter in positional:
-        role = next((role for role, names in ROLES.items() if parameter.name.lower() in names), None)
-        if role is None:
-            break
-        found.append(held[role])
-    needed = [p for p in positional if p.default is p.empty]
-    if len(found) >= len(needed):
-        return found
-    return [held["y"], held["yhat"]] if len(positional) == 2 or not positional else [*held.values()][: len(positional)]
+        return False
+    return len(names) > 1 and names[0] in protocol.ROLES["yhat"] and names[1] in protocol.ROLES["y"]
+
+
+def _suiting(yhat: Any, loss: str | Callable[..., Any], units: int) -> Any:
+    """Targets for an output: one class per sample for "ce" and probabilities that sum to 1, 0 and 1 within (0, 1)."""
+    samples, outputs = yhat.shape[1 - units], yhat.shape[units]
+    generator = np.random.default_rng(samples)
+    named = isinstance(loss, str)
+    inside = bool(((yhat > 0) & (yhat < 1)).all())
+    sums = outputs > 1 and np.allclose(yhat.sum(axis=units), 1.0)
+    if loss == "ce" or (not named and inside and sums):
+        y = np.eye(outputs)[generator.permutation(np.arange(samples) % outputs)]
+    elif loss == "bce" or (not named and inside):
+        y = np.stack([generator.permutation(np.arange(samples) % 2) for _ in range(outputs)], axis=1).astype(float)
+    else:
+        y = generator.standard_normal((samples, outputs))
+    return y if units == 1 else y.T.copy()

@@ -134,14 +134,60 @@ def test_a_class_is_made_where_no_object_is(audit):
     assert "needs secret" in complaint
 
 
+def test_of_several_classes_that_make_models_one_must_be_named(audit):
+    text = MODEL.replace(
+        "net = Net()", "class Base(Net):\n    def backward(self, y):\n        raise NotImplementedError"
+    )
+    assert audit(text)[0] == RIGHT, "what leaves backward open is no candidate"
+    text = text.replace("raise NotImplementedError", "pass")
+    code, _, complaint = audit(text)
+    assert code == USAGE
+    assert "several models, Net, Base" in complaint
+    assert audit(text, name=":Net")[0] == RIGHT
+
+
+def test_a_class_of_layers_is_no_rival_of_its_model_and_gets_its_widths_and_loss(audit):
+    text = """
+import numpy as np
+
+class Dense:
+    def __init__(self, n_in, n_out):
+        self.weights, self.bias = np.ones((n_in, n_out)), np.ones(n_out)
+    def forward(self, x):
+        self.x = x
+        return x @ self.weights + self.bias
+    def backward(self, upstream):
+        self.dweights, self.dbias = self.x.T @ upstream, upstream.sum(axis=0)
+        return upstream @ self.weights.T
+
+class Network:
+    def __init__(self, input_size, output_size, learning_rate):
+        self.layers = [Dense(input_size, 4), Dense(4, output_size)]
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+    def backward(self, y, yhat):
+        upstream = (yhat - y) / yhat.size
+        for layer in reversed(self.layers):
+            upstream = layer.backward(upstream)
+    def compute_loss(self, y, yhat):
+        return np.mean((yhat - y) ** 2) / 2
+"""
+    assert audit(text)[0] == RIGHT
+    code, printed, _ = audit(text.replace("upstream.sum(axis=0)", "upstream.mean(axis=0)"), "--json")
+    (cause,) = json.loads(printed)["causes"]
+    assert (code, cause["quantity"], cause["layers"], cause["factor"]) == (WRONG, "db", [1, 2], "1/n")
+
+
 def test_a_loss_is_named_or_found(audit):
     assert audit(MODEL, "--loss", "bce")[0] == RIGHT
     assert audit(MODEL, "--loss", "mean_bce")[0] == RIGHT
     assert audit(MODEL, "--loss", "sse")[0] == WRONG
     assert audit(MODEL, "--loss", "nonsense")[0] == USAGE
-    code, text, _ = audit(MODEL.replace("def mean_bce(y, yhat)", "def mean_bce(y, yhat, more)"))
-    assert code == UNDECIDABLE
-    assert "--loss" in text
+    code, _, complaint = audit(MODEL.replace("def mean_bce(y, yhat)", "def mean_bce(y, yhat, more)"))
+    assert code == USAGE
+    assert "--loss" in complaint
 
 
 def test_of_several_losses_the_one_that_fits_is_taken(audit):
@@ -189,7 +235,8 @@ def test_a_file_may_call_the_doctor_itself(audit):
 @pytest.mark.parametrize(
     ("text", "code", "words"),
     [
-        ("while True: pass", UNDECIDABLE, "did not finish loading the file within 0.5 seconds"),
+        ("while True: pass", USAGE, "did not finish loading within 0.5 seconds"),
+        ("x = input()", USAGE, "nobody is there to answer"),
         ("import os; os._exit(5)", UNDECIDABLE, "exit code 5"),
         (MODEL.replace("last = len", "while True: pass\n        last = len"), WRONG, "did not finish the audit"),
         (MODEL.replace("last = len", "import os; os._exit(5)\n        last = len"), WRONG, "exit code 5"),

@@ -12,6 +12,7 @@ from nn.by_hand import ACTIVATIONS, MLP
 
 SIZES, NAMES = [3, 4, 2], ["relu", "sigmoid"]
 NET = {"sizes": SIZES, "activations": NAMES, "loss": "bce"}
+RANDOM = np.random.default_rng(0)
 
 
 def right(W, b, X, y):
@@ -154,7 +155,7 @@ def test_lists_per_layer_are_read_with_and_without_a_placeholder():
     [
         (altered(db2=lambda d: d["db2"] / len(d["dz2"])), "db2", "factor", "1/n"),
         (altered(dW1=lambda d: 2 * d["dW1"]), "dW1", "factor", "2"),
-        (altered(dW2=lambda d: d["dW2"].T), "dW2", "shape", None),
+        (altered(dW2=lambda d: d["dW2"].T), "dW2", "transposed", None),
         (altered(dW1=lambda d: None), "dW1", "missing", None),
         (altered(dW1=lambda d: None, dW2=lambda d: None), "dW", "missing", None),
         (altered(dW1=lambda d: d["dW1"] * [np.nan]), "dW1", "non-finite", None),
@@ -164,8 +165,10 @@ def test_lists_per_layer_are_read_with_and_without_a_placeholder():
         (altered(dW1=lambda d: [[1.0], [1.0, 2.0]]), "dW1", "shape", None),
         (lambda W, b, X, y: None, "backward", "missing", None),
         (lambda W, b, X, y: (1.0, 2.0), "backward", "missing", None),
-        (lambda W, b, X, y: sys.exit(), "backward", "raises", None),
-        (lambda W, b, X: {}, "backward", "raises", None),
+        (lambda W, b, X, y: sys.exit(), "backward", "exits", None),
+        (lambda p, q, r, s: p + q, "backward", "missing", None),
+        (altered(dW1=lambda d: np.where(d["dW1"] > 0, d["dW1"], None)), "dW1", "dtype", None),
+        (altered(dW1=lambda d: d["dW1"] + RANDOM.standard_normal(d["dW1"].shape)), "backward", "random", None),
     ],
 )
 def test_one_mistake_is_one_cause(backward, quantity, kind, factor):
@@ -237,6 +240,42 @@ def test_an_infinite_slope_of_a_saturated_output_is_harmless():
     found = finite({"da1": np.array([[np.inf]]), "dz1": np.ones((1, 1))}, 1)
     assert not found.causes
     assert "harmless" in found.notes[0]
+
+
+@pytest.mark.parametrize("spelled", ["cache", "caches"])
+def test_what_a_backward_asks_for_by_name_is_given(spelled):
+    def of_dicts(parameters, cache, X, Y):
+        dZ2 = (cache["A2"] - Y) / X.shape[1]
+        dZ1 = parameters["W2"].T @ dZ2 * (1 - cache["A1"] ** 2)
+        return {"dZ2": dZ2, "dW2": dZ2 @ cache["A1"].T, "db2": dZ2.sum(1), "dW1": dZ1 @ X.T, "db1": dZ1.sum(1)}
+
+    def of_tuples(AL, Y, caches):
+        (X, *_), _ = caches[0]
+        (A1, W2, _), _ = caches[1]
+        return of_dicts({"W2": W2}, {"A1": A1, "A2": AL}, X, Y)
+
+    report = audit_function(
+        of_dicts if spelled == "cache" else of_tuples, sizes=[2, 3, 1], activations=["tanh", "sigmoid"], loss="bce",
+        layout="column",
+    )  # fmt: skip
+    assert report.ok, report
+
+
+def test_a_backward_that_asks_for_what_is_not_known_is_refused():
+    with pytest.raises(ValueError, match="what hidden, mood should be is not known"):
+        audited(lambda W, hidden, mood: {})
+
+
+def test_gradients_that_add_up_are_one_cause_and_judged_by_what_a_call_adds():
+    total = {}
+
+    def backward(W, b, X, y):
+        for name, gradient in right(W, b, X, y).items():
+            total[name] = total.get(name, 0.0) + (2.0 if name == "dW1" else 1.0) * gradient
+        return {name: total[name] for name in ("dW1", "dW2", "db1", "db2")}
+
+    found = [(cause.quantity, cause.kind, cause.factor) for cause in audited(backward).causes]
+    assert found == [("backward", "accumulates", None), ("dW1", "factor", "2")]
 
 
 # ---------------------------------------------------------------- manners
