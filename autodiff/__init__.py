@@ -21,17 +21,11 @@ from autodiff import copies as copies  # so that pickle and copy know nodes
 from autodiff import linear_algebra as linear_algebra  # so that numpy.linalg knows them
 from autodiff.check import check_grad, check_primitive
 from autodiff.custom import custom_jvp, custom_vjp
-from autodiff.explain import (
-    Path,
-    Receipt,
-    TotalDifferential,
-    count_paths,
-    paths,
-    total_derivative,
-    total_differential,
-)
+from autodiff.differential import TotalDifferential, total_differential
+from autodiff.explain import total_derivative
 from autodiff.graph import Edge, Graph, adjoints
 from autodiff.nonfinite import NonFinite, first_nonfinite
+from autodiff.paths import Path, count_paths, heaviest_paths, paths
 from autodiff.primitives import (
     TABLE,
     Primitive,
@@ -93,7 +87,9 @@ from autodiff.primitives import (
     tanh,
     where,
 )
+from autodiff.receipts import Receipt
 from autodiff.scalars import Scalars, scalars
+from autodiff.symbolic import derivative_formula
 from autodiff.tensor import MixedNodes, Tensor
 from autodiff.transforms import (
     elementwise_grad,
@@ -146,6 +142,7 @@ __all__ = [
     "count_paths",
     "custom_jvp",
     "custom_vjp",
+    "derivative_formula",
     "div",
     "elementwise_grad",
     "elu",
@@ -159,6 +156,7 @@ __all__ = [
     "floor_divide",
     "gelu",
     "grad",
+    "heaviest_paths",
     "hessian",
     "hvp",
     "hypot",

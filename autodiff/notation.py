@@ -1,48 +1,31 @@
-"""Formulas: the expression of a node, its local derivatives in symbols, in plain text and in LaTeX.
+"""Formulas: the expression of a node, its local derivatives in symbols, in plain text, LaTeX and MathML.
 
 An `Expression` is a name, a number, or a row of the table applied to expressions. The rules of the table run on
 expressions as they run on floats, so that a local derivative in symbols is the very rule that computes it. The
-structural operations of arrays have no row: a `Form` says how each prints, with its axes, shapes and indices.
+structural operations of arrays have no row: a `Form` says how each prints (forms.py). Brackets are set in one place,
+for plain text and LaTeX alike, and MathML is made from the LaTeX.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from autodiff.primitives import ATOM, POWER, PRODUCT, SUM, Primitive, absolute, add, div, mul, neg, power, sub
+from autodiff.forms import MANY, SHOWN, Form, form, of_shape
+from autodiff.mathml import mathml
+from autodiff.names import argument_names as argument_names  # here and below: others ask notation for them
+from autodiff.names import counted, latex_name, latex_number
+from autodiff.names import number_text as number_text
+from autodiff.primitives import ATOM, PRODUCT, SUM, Primitive, absolute, add, div, mul, neg, power, sub
 from autodiff.tensor import Tensor
 from autodiff.value import Value
 
 Node = Value | Tensor
 
-# fmt: off
-GREEK = frozenset((
-    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu",
-    "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
-))
-# fmt: on
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How something that is no row of the table prints: a structural operation, or an array by its shape.
-
-    text, latex: with <0>, <1>, ... for the operands. binds: how tightly the printed form holds together; needs: how
-    tightly each operand must; both as in the table, and again for LaTeX where it differs.
-    """
-
-    text: str
-    latex: str
-    binds: float = ATOM
-    needs: Sequence[float] = ()
-    latex_binds: float = ATOM
-    latex_needs: Sequence[float] = ()
-    short: str = ""  # what the operation is called where its operands are not shown; "" for text without them
+LARGEST = 1_000_000  # parts of an expression that is printed; a shared part counts where it stands
 
 
 class Expression:
@@ -140,6 +123,11 @@ class Expression:
         """How tightly the printed form holds together in plain text; see primitives.SUM ... ATOM."""
         return self._binds(latex=False)
 
+    @property
+    def latex_binds(self) -> float:
+        """The same in LaTeX, where a fraction or a power may hold what plain text puts in brackets."""
+        return self._binds(latex=True)
+
     def _binds(self, latex: bool) -> float:
         if isinstance(self.head, Form):
             return self.head.latex_binds if latex else self.head.binds
@@ -150,32 +138,77 @@ class Expression:
             return SUM if text.startswith("-") else PRODUCT if "e" in text else ATOM
         return ATOM
 
+    def parts(self) -> list[Expression]:
+        """Every expression in this one, each once and after its operands; this one is the last."""
+        return parts_of(self)
+
     def render(self, latex: bool) -> str:
-        """The printed form in plain text or in LaTeX, with brackets where they must be."""
+        """The printed form in plain text or in LaTeX, with brackets where they must be.
+
+        Raises ValueError for what would fill books: a formula that repeats what it is made of at every step.
+        """
+        parts = self.parts()
+        count: dict[int, int] = {}
+        for part in parts:
+            count[id(part)] = 1 + sum(count[id(operand)] for operand in part.operands)
+        if count[id(self)] > LARGEST:
+            raise ValueError(
+                f"the formula has {counted(count[id(self)])} parts, too many to print; give nodes in between a name, "
+                "at which it ends, or ask for less depth"
+            )
+        # What is printed is put together at the end, so that a long chain is not copied at every step: each part is
+        # a list of strings and of parts. Only whether it opens with a sign must be known before.
+        printed: dict[int, list[str | int]] = {}
+        signed: dict[int, bool] = {}
+        for part in parts:
+            pieces = printed[id(part)] = part._pieces(latex, signed)
+            first = pieces[0] if pieces else ""
+            signed[id(part)] = signed[first] if isinstance(first, int) else first.startswith("-")
+        found: list[str] = []
+        rest: list[str | int] = [id(self)]
+        while rest:
+            piece = rest.pop()
+            if isinstance(piece, int):
+                rest.extend(reversed(printed[piece]))
+            else:
+                found.append(piece)
+        return "".join(found)
+
+    def _pieces(self, latex: bool, signed: dict[int, bool]) -> list[str | int]:
+        """The printed form as strings and the ids of operands; signed: {id of an operand: it opens with a minus}."""
         if isinstance(self.head, str):
-            return latex_name(self.head) if latex else self.head
+            return [latex_name(self.head) if latex else self.head]
         if isinstance(self.head, float):
-            return latex_number(self.head) if latex else number_text(self.head)
+            return [latex_number(self.head) if latex else number_text(self.head)]
         row = self.head
         template, needs = (row.latex, row.latex_needs) if latex else (row.text, row.needs)
         letters = [str(i) for i in range(len(self.operands))] if isinstance(row, Form) else ["a", "b"]
-        texts: list[str] = []
-        for place, operand, need in zip((f"<{letter}>" for letter in letters), self.operands, needs, strict=False):
-            text = operand.render(latex)
+        left, right = (r"\left(", r"\right)") if latex else ("(", ")")
+        shown: dict[str, list[str | int]] = {}
+        for letter, operand, need in zip(letters, self.operands, needs, strict=False):
             # A sign may open a sum or a product, but never follow another operation.
-            opens = template.startswith(place)
-            signed = operand.head is neg or isinstance(operand.head, float)
+            opens = template.startswith(f"<{letter}>")
+            can_open = operand.head is neg or isinstance(operand.head, float)
             binds = operand._binds(latex)
-            binds = max(binds, PRODUCT) if opens and signed else binds
-            bare = binds >= need and (opens or need == SUM or not text.startswith("-"))
-            texts.append(text if bare else rf"\left({text}\right)" if latex else f"({text})")
-        return re.sub(r"<([ab]|\d+)>", lambda place: texts[letters.index(place[1])], template)
+            binds = max(binds, PRODUCT) if opens and can_open else binds
+            bare = binds >= need and (opens or need == SUM or not signed[id(operand)])
+            shown[letter] = [id(operand)] if bare else [left, id(operand), right]
+        pieces: list[str | int] = []
+        for number, text in enumerate(re.split(r"<([ab]|\d+)>", template)):  # every second one is a place
+            if number % 2:
+                pieces += shown[text]
+            elif text:
+                pieces.append(text)
+        return pieces
 
     def __str__(self) -> str:
         return self.render(latex=False)
 
     def __repr__(self) -> str:
-        return f"Expression({str(self)!r})"
+        try:
+            return f"Expression({str(self)!r})"
+        except ValueError:  # too large; a repr must not raise
+            return "Expression(too large to print)"
 
     def latex(self) -> str:
         r"""The formula in LaTeX.
@@ -186,15 +219,53 @@ class Expression:
         """
         return self.render(latex=True)
 
+    def mathml(self) -> str:
+        """The formula in MathML, for a web page.
+
+        >>> print((Expression("w_21") / 2).mathml())
+        <math display="block"><mfrac><msub><mi>w</mi><mn>21</mn></msub><mn>2</mn></mfrac></math>
+        """
+        return mathml(self.latex())
+
+    def _repr_latex_(self) -> str | None:
+        """For notebooks; None, which they take for nothing, where there is nothing to show."""
+        try:
+            return rf"$\displaystyle {self.latex()}$"
+        except ValueError:
+            return None
+
+
+def parts_of(*expressions: Expression) -> list[Expression]:
+    """Every expression in these, each once and after its operands."""
+    found: list[Expression] = []
+    known: set[int] = set()
+    pending = list(reversed(expressions))
+    while pending:
+        part = pending[-1]
+        if id(part) in known:
+            pending.pop()
+            continue
+        missing = [operand for operand in part.operands if id(operand) not in known]
+        if missing:
+            pending.extend(reversed(missing))
+        else:
+            known.add(id(part))
+            found.append(pending.pop())
+    return found
+
 
 def formula(
-    node: Node | float, depth: int = 8, label: Callable[[Any], str | None] = lambda node: node.name, top: bool = True
+    node: Node | float,
+    depth: int = 8,
+    label: Callable[[Any], Expression | str | None] = lambda node: node.name,
+    top: bool = True,
+    printed: Callable[[Tensor, int], Form] = form,
 ) -> Expression:
     """The expression of a node down to its labelled ancestors, at most `depth` operations deep.
 
     `label` names a node, or answers None to look below it. The node itself is expanded even if it has a name,
     unless top is False. Leaves without a label stand as their numbers, arrays as their shapes; what lies deeper than
-    `depth` as "…".
+    `depth` as "…". printed: how the structural operation that made an array node prints, with so many operands.
 
     >>> x, w = Value(2.0, name="x"), Value(3.0, name="w")
     >>> print(formula((w * x + 1.0).tanh()))
@@ -203,25 +274,41 @@ def formula(
     >>> print(formula(np.tanh(X @ W + np.ones(2))[0, :].sum() * 2.0))
     sum(tanh(X @ W + [2])[0, :]) · 2
     """
-    if not isinstance(node, Node):
-        return constant(node)
-    if node.op is None or not top:
-        name = label(node)
-        if name is not None:
-            return Expression(name)
-        if node.op is None:
-            return constant(node.data)
-    if depth == 0:
-        return Expression("…")
-    operands = node.operands
-    head: Primitive | Form
-    if isinstance(node.op, Primitive):
-        head = node.op.source
-    else:
-        operands = operands if len(operands) <= MANY else (*operands[:SHOWN], None, operands[-1])
-        head = form(node, len(operands))
-    parts = (Expression("…") if x is None else formula(x, depth - 1, label, top=False) for x in operands)
-    return Expression(head, tuple(parts))
+    made: dict[tuple[int, int], Expression] = {}  # {(id of a node, depth left): its expression}
+    dots = Expression("…")
+    pending: list[tuple[Any, int]] = [(node, depth)]
+    while pending:
+        at, left = pending[-1]
+        key = (id(at), left)
+        if key in made:
+            pending.pop()
+            continue
+        simple = constant(at) if not isinstance(at, Node) else None
+        if simple is None and (at.op is None or not top or len(pending) > 1):
+            name = label(at)
+            simple = Expression(name) if isinstance(name, str) else name
+        if simple is None and at.op is None:
+            simple = constant(at.data)
+        if simple is None and left == 0:
+            simple = dots
+        if simple is not None:
+            made[key] = simple
+            pending.pop()
+            continue
+        operands = at.operands
+        head: Primitive | Form
+        if isinstance(at.op, Primitive):
+            head = at.op.source
+        else:
+            operands = operands if len(operands) <= MANY else (*operands[:SHOWN], None, operands[-1])
+            head = printed(at, len(operands))
+        missing = [(x, left - 1) for x in operands if x is not None and (id(x), left - 1) not in made]
+        if missing:
+            pending.extend(missing)
+            continue
+        made[key] = Expression(head, tuple(dots if x is None else made[id(x), left - 1] for x in operands))
+        pending.pop()
+    return made[id(node), depth]
 
 
 def constant(x: Any) -> Expression:
@@ -230,124 +317,7 @@ def constant(x: Any) -> Expression:
     >>> print(constant(0.5), constant(np.ones((5, 3))), constant(np.array(2.0)))
     0.5 [5×3] 2
     """
-    if np.ndim(x) == 0:
-        return Expression(float(x))
-    lengths = np.shape(x)
-    return Expression(Form(f"[{'×'.join(map(str, lengths))}]", rf"\left[{times(lengths)}\right]"))
-
-
-MANY, SHOWN = 6, 3  # operands of a concatenation; of more than MANY the first ones and the last are printed
-# Closer together than a product by a sign, where LaTeX writes nothing between the factors
-JUXTAPOSED = 0.5 * (PRODUCT + POWER)
-
-
-def form(node: Tensor, count: int) -> Form:
-    """How the structural operation that made a node prints, with `count` operands."""
-    assert node.op is not None
-    name, given = node.op.name, node.parameters
-    bare = (SUM,) * count
-    tight = (ATOM,) * count
-    if name == "matmul":
-        return Form("<0> @ <1>", "<0> <1>", JUXTAPOSED, (PRODUCT, POWER), JUXTAPOSED, (JUXTAPOSED, POWER))
-    if name == "transpose":
-        n = len(given["axes"])
-        if n > 1 and given["axes"] == tuple(range(n))[::-1]:
-            return Form("<0>.T", r"{<0>}^{\top}", ATOM, tight, POWER, tight)
-        if given["axes"] == (*range(n - 2), n - 1, n - 2):
-            return Form("<0>.mT", r"{<0>}^{\top}", ATOM, tight, POWER, tight)
-    if name == "index":
-        return Form(
-            f"<0>[{key_text(given['key'])}]", f"{{<0>}}_{{{key_latex(given['key'])}}}", ATOM, tight, ATOM, tight
-        )
-    if name == "reshape":
-        text = f"<0>.reshape({listed(given['shape']) or '()'})"
-        return Form(text, called(name, count, times(given["shape"])), ATOM, tight, ATOM, bare)
-    if name == "where":  # the condition is no operand: it is no node
-        condition = given["condition"]
-        shown = bool(condition) if np.ndim(condition) == 0 else constant(condition)
-        text, latex = f"where({shown}, <0>, <1>)", called(name, count, times(np.shape(condition)))
-        return Form(text, latex, ATOM, bare, ATOM, bare, name)
-    if name == "einsum":
-        labels, out = ",".join(given["labels"]), given["out"]
-        text, latex = (
-            f"einsum('{labels}->{out}', {places(count)})",
-            called(name, count, rf"\mathrm{{{labels} \to {out}}}"),
-        )
-        return Form(text, latex, ATOM, bare, ATOM, bare, f"einsum('{labels}->{out}')")
-    options = [f"{key}={shown}" for key, x in given.items() for shown in [parameter(x)] if shown is not None]
-    operands = f"[{places(count)}]" if name == "concatenate" else places(count)
-    axis = given.get("axis")
-    below = listed(axis) if isinstance(axis, tuple) else "" if axis is None else str(axis)
-    if not below and isinstance(given.get("shape"), tuple):
-        below = times(given["shape"])
-    text, short = (f"{name}({', '.join(part for part in parts if part)})" for parts in ((operands, *options), options))
-    return Form(text, called(name, count, below), ATOM, bare, ATOM, bare, short if options else name)
-
-
-def places(count: int) -> str:
-    """<0>, <1>, ...: where the operands go."""
-    return ", ".join(f"<{i}>" for i in range(count))
-
-
-def called(name: str, count: int, below: str = "") -> str:
-    """A function with its operands in LaTeX, with an index where it has one."""
-    known = name in ("max", "min", "det")
-    head = rf"\{name}" if known else rf"\operatorname{{{escaped(name)}}}"
-    return head + (f"_{{{below}}}" if below else "") + rf"\left({places(count)}\right)"
-
-
-def listed(x: Any) -> str:
-    """(0, 2) as 0, 2; an axis or a length alone as itself."""
-    return ", ".join(map(str, x)) if isinstance(x, tuple) else str(x)
-
-
-def times(shape: Sequence[int]) -> str:
-    r"""(5, 3) as 5 \times 3."""
-    return r" \times ".join(map(str, shape))
-
-
-def parameter(x: Any) -> str | None:
-    """A parameter of an operation as text; None where it is its default, or too long to print."""
-    if x is None or x is False:
-        return None
-    if isinstance(x, np.dtype):
-        return str(x)
-    if isinstance(x, tuple) and len(x) == 1 and isinstance(x[0], int):
-        return str(x[0])  # axis=(0,)
-    if isinstance(x, (bool, int, float, str, tuple, slice, np.integer)):
-        text = repr(x)
-        return text if len(text) <= 24 else None
-    return None
-
-
-def key_text(key: Any) -> str:
-    """An index as one writes it: 0, 1:, ..., None; an array of integers by its elements if it has few.
-
-    >>> key_text((0, slice(1, None), slice(None, None, -1), Ellipsis, None, np.array([0, 2])))
-    '0, 1:, ::-1, ..., None, [0, 2]'
-    >>> key_text(np.array([True, False, True])), key_text(np.arange(100))
-    ('mask of 2', '100 indices')
-    """
-    if type(key) is tuple:
-        return ", ".join(map(key_text, key)) or "()"
-    if isinstance(key, slice):
-        start, stop, step = ("" if x is None else str(x) for x in (key.start, key.stop, key.step))
-        return f"{start}:{stop}" + (f":{step}" if step else "")
-    if key is Ellipsis:
-        return "..."
-    if isinstance(key, np.ndarray) and key.ndim:
-        if key.dtype == bool:
-            return f"mask of {int(key.sum())}"
-        return str(key.tolist()) if key.size <= MANY else f"{key.size} indices"
-    return str(key)
-
-
-def key_latex(key: Any) -> str:
-    """key_text with its words upright."""
-    text = key_text(key).replace("...", r"\ldots").replace("[", r"\left[").replace("]", r"\right]")
-    return re.sub(
-        r"(?<!\\)\b(?:None|(?:mask of )?\d+ indices|mask of \d+)", lambda words: rf"\text{{{words[0]}}}", text
-    )
+    return Expression(float(x)) if np.ndim(x) == 0 else Expression(of_shape(np.shape(x)))
 
 
 def local_formula(child: Value, position: int, symbol: Callable[[Value], Expression]) -> Expression:
@@ -395,71 +365,3 @@ def operation(node: Node) -> str | None:
         template, letters = shape.text, "01"
     texts = ["" if isinstance(x, Node) else str(constant(x)) for x in node.operands]
     return re.sub("<([ab01])>", lambda place: texts[letters.index(place[1])], template).strip()
-
-
-def number_text(number: float, digits: int = 6) -> str:
-    """A number for people: at most `digits` significant digits, whole numbers without a point.
-
-    >>> number_text(2.0), number_text(-0.1234567), number_text(1e-9), number_text(float("nan"))
-    ('2', '-0.123457', '1e-09', 'nan')
-    """
-    return f"{number:.{digits}g}"
-
-
-def latex_number(number: float) -> str:
-    r"""number_text in LaTeX: 10 to a power, infinity.
-
-    >>> latex_number(1e-9), latex_number(float("-inf"))
-    ('10^{-9}', '-\\infty')
-    """
-    mantissa, _, exponent = number_text(number).partition("e")
-    if exponent:
-        power_of_ten = f"10^{{{int(exponent)}}}"
-        return {"1": power_of_ten, "-1": f"-{power_of_ten}"}.get(mantissa, rf"{mantissa} \cdot {power_of_ten}")
-    return mantissa.replace("inf", r"\infty").replace("nan", r"\mathrm{nan}")
-
-
-def latex_name(name: str) -> str:
-    r"""A name as an indexed symbol: w1_21 is w^(1)_21, yhat_2 is y hat with index 2, W[0,1] has the index 0,1.
-
-    >>> latex_name("w1_21"), latex_name("yhat_2"), latex_name("W[0,1]"), latex_name("eta")
-    ('w^{(1)}_{21}', '\\hat{y}_{2}', 'W_{0,1}', '\\eta')
-    """
-    match = re.fullmatch(r"([A-Za-z]+?)(hat)?(\d*)(?:_([\w,]+)|\[([\w, ]+)\])?", name)
-    if not match:
-        return rf"\mathrm{{{escaped(name)}}}"
-    base, hat, layer, lower, bracket = match.groups()
-    symbol = base if len(base) == 1 else rf"\{base}" if base in GREEK else rf"\mathrm{{{base}}}"
-    index = (lower or bracket or "").replace("_", ",")
-    return (
-        (rf"\hat{{{symbol}}}" if hat else symbol)
-        + (f"^{{({layer})}}" if layer and index else f"_{{{layer}}}" if layer else "")
-        + (f"_{{{index}}}" if index else "")
-    )
-
-
-def escaped(text: str) -> str:
-    r"""text with what LaTeX's mathematics would take as a command written as a sign.
-
-    >>> print(escaped("a_b^2"))
-    a\_b{\wedge}2
-    """
-    signs = {"\\": r"{\backslash}", "^": r"{\wedge}", "~": r"{\sim}"}
-    return re.sub(r"[\\^~_%&#$ {}]", lambda sign: signs.get(sign[0], "\\" + sign[0]), text)
-
-
-def argument_names(f: Callable[..., Any], count: int) -> list[str]:
-    """What f calls its first `count` positional arguments; x1, x2, ... where it does not tell.
-
-    >>> argument_names(lambda u, v: u, 2), argument_names(max, 2)
-    (['u', 'v'], ['x1', 'x2'])
-    """
-    import inspect  # slow to import, and only needed here
-
-    try:
-        parameters = list(inspect.signature(f).parameters.values())
-    except (TypeError, ValueError):  # built-in functions may not tell
-        parameters = []
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    names = [parameter.name for parameter in parameters if parameter.kind in kinds]
-    return names[:count] if len(names) >= count else [f"x{number}" for number in range(1, count + 1)]

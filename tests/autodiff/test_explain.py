@@ -18,6 +18,7 @@ from autodiff import (
     absolute,
     adjoints,
     count_paths,
+    heaviest_paths,
     log,
     paths,
     primitive,
@@ -385,6 +386,71 @@ def test_a_wide_dead_end_costs_nothing():
     tracemalloc.stop()
     assert len(found) == 1
     assert peak < 1_000_000  # bytes; the graph has 20 nodes, and a walk of 2**18 trails takes over 30 million
+
+
+# ---------------------------------------------------------------- the heaviest paths
+@RANDOM
+@given(graphs(max_operations=9), st.integers(1, 12))
+def test_the_heaviest_paths_are_those_of_all(example, k):
+    for node in Graph(example.output).nodes:
+        everything = all_paths(example.output, node)
+        weights = sorted((abs(math.prod(locals_)) for _, locals_ in everything), reverse=True)
+        found = heaviest_paths(example.output, node, k)
+        # another order of multiplication: up to 12 factors, each rounded once
+        assert [abs(path.product) for path in found] == pytest.approx(weights[:k], rel=1e-14, abs=SUBNORMAL)
+        keys = [([id(n) for n in nodes], [*locals_]) for nodes, locals_ in everything]
+        for path in found:
+            keys.remove(([id(n) for n in path.nodes], [*path.locals]))  # each one once
+
+
+def test_the_check_of_heaviest_paths_can_fail():
+    x = Value(3.0, "x")
+    y = x * x + 2.0 * x + x
+    assert [path.product for path in heaviest_paths(y, x)] == [3.0, 3.0, 2.0, 1.0]
+    assert [path.product for path in heaviest_paths(y, x, k=2)] != [path.product for path in paths(y, x)][:2]
+
+
+def test_the_heaviest_of_2_to_the_100_paths_and_of_a_long_chain():
+    x = Value(1.0, "x")
+    y = x
+    for step in range(100):
+        y = y * 2.0 + y * (-3.0 if step == 50 else 1.0)
+    found = heaviest_paths(y, x, k=3)
+    assert [path.product for path in found] == [-3.0 * 2.0**99, 2.0**100, -3.0 * 2.0**98]
+    [path] = heaviest_paths(chain(LONG, x), x)
+    assert len(path.nodes) == LONG + 1
+
+
+def test_paths_are_compared_where_their_products_leave_the_floats():
+    x = Value(1.0, "x")
+    small, large = x, x
+    for step in range(600):
+        small = small * (0.125 if step else 0.25)  # 2**-1799: the product is 0
+        large = large * 0.125
+    found = heaviest_paths(large + small, x, k=2)
+    assert [path.locals[0] for path in found] == [0.25, 0.125]
+    assert [path.product for path in found] == [0.0, 0.0]
+
+
+def test_paths_of_weight_zero_are_paths():
+    x = Value(-1.0, "x")
+    y = relu(x) + x * 0.0
+    assert [path.product for path in heaviest_paths(y, x)] == [0.0, 0.0]
+    assert heaviest_paths(y, Value(1.0)) == []
+    assert [path.nodes for path in heaviest_paths(x, x)] == [(x,)]
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5, True, None])
+def test_a_number_of_paths_is_one_or_more(k):
+    x = Value(1.0, "x")
+    with pytest.raises(ValueError, match="k is how many paths are wanted, 1 or more"):
+        heaviest_paths(x * x, x, k)
+
+
+def test_more_paths_than_python_prints_digits_for_are_counted():
+    x = Value(1.0, "x")
+    with pytest.raises(ValueError, match=r"about 10\^6020 paths lead from x"):
+        paths(ladder(20_000, x), x)
 
 
 # ---------------------------------------------------------------- through

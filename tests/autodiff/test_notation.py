@@ -15,16 +15,8 @@ import pytest
 from hypothesis import given, settings
 
 from autodiff import TABLE, Graph, Tensor, Value, adjoints, scalars, total_derivative
-from autodiff.notation import (
-    GREEK,
-    Expression,
-    formula,
-    latex_name,
-    latex_number,
-    local_formula,
-    number_text,
-    operation,
-)
+from autodiff.names import GREEK, latex_name, latex_number, number_text
+from autodiff.notation import Expression, formula, local_formula, operation
 from autodiff.primitives import ATOM, PRODUCT, SUM, Primitive, add, mul, neg, power, sub
 from tests.random_graphs import ROWS, graphs
 
