@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from autodiff import tensor, value
+from autodiff import grouping, tensor, value
+from autodiff.collapse import Collapsed
 from autodiff.notation import Expression, Node, formula, operation
+from autodiff.pictured import Pictured
 from autodiff.sweeps import pulled, pushed
 from autodiff.tensor import Tensor
 from autodiff.value import NO_GRAD, Value
@@ -31,12 +32,14 @@ class Edge:
     position: int  # which parent of the child it is: x * x has an edge at 0 and one at 1
 
 
-class Graph:
+class Graph(Pictured):
     """The nodes and edges below an output.
 
     nodes: every ancestor of output and output itself, parents before children. edges: by child in that order, then
     by operand; two for x * x. The local derivatives are those of the moment the Graph is made: draw it before a
-    training step changes the data of the leaves.
+    training step changes the data of the leaves. parameters: which leaves pictures show as such, a list of nodes or
+    something with parameters(), as a network; where it is not given, those made inside a scope, as nn's are, and those
+    called like one (w1_21, W, b2_3, theta).
 
     >>> x = Value(3.0, name="x")
     >>> y = x * x + 1.0
@@ -55,8 +58,10 @@ class Graph:
     ∂sum/∂a (5×2 → number)
     """
 
-    def __init__(self, output: Any) -> None:
+    def __init__(self, output: Any, parameters: Any = None) -> None:
         self.output = checked_node(output, "Graph")
+        chosen = parameters.parameters() if hasattr(parameters, "parameters") else parameters
+        self._parameters = None if chosen is None else dict.fromkeys(chosen)
         self.nodes: tuple[Any, ...] = tuple(reversed(order(self.output)))
         self.edges: tuple[Edge, ...] = tuple(
             Edge(parent, node, local, position)
@@ -116,18 +121,19 @@ class Graph:
         names = {node.name for node in self.nodes if node.name}
         letter = "v" if not any(re.fullmatch(r"v\d+", name) for name in names) else "node"
         symbols, holders = {}, dict.fromkeys(names, 2)
+        shown: dict[int, str] = {}  # {number of a node that its formula stands for: that formula}
         for number, node in enumerate(self.nodes):
             symbol = Expression(node.name or f"{letter}{number}")
             if not node.name and node.op is not None and all(parent.name for parent in node.parents):
                 short = formula(node)
                 text = str(short)
                 if len(text) <= MAX_LABEL:
-                    symbol = short
+                    symbol, shown[number] = short, text
                     holders[text] = holders.get(text, 0) + 1
             symbols[node] = symbol
-        for number, node in enumerate(self.nodes):
-            if not node.name and holders.get(str(symbols[node]), 0) > 1:
-                symbols[node] = Expression(f"{letter}{number}")
+        for number, text in shown.items():
+            if holders[text] > 1:
+                symbols[self.nodes[number]] = Expression(f"{letter}{number}")
         return symbols
 
     def label(self, node: Any) -> str:
@@ -142,23 +148,40 @@ class Graph:
         """Whether a backward pass has reached the node; before that its grad of 0 means nothing."""
         return node.has_grad if type(node) is Tensor else node.grad is not NO_GRAD
 
-    def to_dot(self) -> str:
-        """The graph in Graphviz's language: value, grad, and the local derivative on every edge."""
-        from autodiff.pictures import to_dot  # here and below: drawing would double the time of `import autodiff`
+    def is_parameter(self, node: Any) -> bool:
+        """Whether a leaf is a parameter rather than an input: see the `parameters` of the graph."""
+        return grouping.is_parameter(node) if self._parameters is None else node in self._parameters
 
-        return to_dot(self)
+    def contribution(self, edge: Edge) -> Any:
+        """Upstream times local: what the edge adds to its parent's grad, from the stored grad of its child.
 
-    def to_graphviz(self) -> Any:
-        """The graph as a graphviz.Source, which notebooks draw where Graphviz's `dot` is installed."""
-        from autodiff.pictures import to_graphviz
+        None where no backward pass has reached the child.
+        """
+        if not self.has_grad(edge.child):
+            return None
+        grad = edge.child.grad
+        return grad * edge.local if isinstance(edge.local, float) else edge.local.pull(grad)
 
-        return to_graphviz(self)
+    def collapse(self, to: Any = None, parameters: bool = False) -> Collapsed:
+        """The graph drawn coarser: its boxes are nodes and Groups, its edges total derivatives through their bodies.
 
-    def save(self, path: str | Path, **options: Any) -> Path:
-        """Writes a picture and returns its path: .svg (needs nothing else) or .dot; see `pictures.draw`."""
-        from autodiff.pictures import draw
+        to: None takes "neurons", or "names" where nothing was made in a scope. "names" keeps the nodes with a name and
+        the output; a list of nodes keeps these and the output; "neurons" and "layers" make groups by the scopes the
+        nodes were made in, an int by that many scopes from outside; "matrices" makes the groups W, b, z and a of every
+        layer. Parameters belong to the group that uses them, but with parameters=True they stay boxes of their own.
 
-        return draw(self, path, **options)
+        >>> x, w = Value(2.0, name="x"), Value(3.0, name="w")
+        >>> with value.scope("layer 1"):
+        ...     h = (w * x).tanh()
+        >>> collapsed = Graph((h - 1.0) ** 2).collapse("layers")
+        >>> [collapsed.label(node) for node in collapsed.nodes]
+        ['x', 'layer 1', 'output']
+        >>> collapsed.nodes[1].members == (w, h.parents[0], h)
+        True
+        """
+        if to is None:
+            to = "neurons" if any(node.scope for node in self.nodes) else "names"
+        return Collapsed(self, to, parameters)
 
 
 MAX_LABEL = 24  # characters; a longer formula does not fit its box in a picture

@@ -2,8 +2,21 @@
 
 from nn import by_hand, initializers, losses
 from nn.activations import ACTIVATIONS
+from nn.diagram import draw_network
 from nn.layers import MLP, Layer, Module, Neuron
 from nn.losses import LOSSES
 from nn.optim import SGD
 
-__all__ = ["ACTIVATIONS", "LOSSES", "MLP", "SGD", "Layer", "Module", "Neuron", "by_hand", "initializers", "losses"]
+__all__ = [
+    "ACTIVATIONS",
+    "LOSSES",
+    "MLP",
+    "SGD",
+    "Layer",
+    "Module",
+    "Neuron",
+    "by_hand",
+    "draw_network",
+    "initializers",
+    "losses",
+]

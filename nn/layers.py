@@ -5,6 +5,9 @@ A layer computes a = f(x W + b), samples in rows: W (n_in, n_out), b (1, n_out).
 A network has a magnification. "scalar": W and b are arrays of Values, one node for every weight, named as in the
 document: w2_31 is the weight of layer 2 from unit 1 below to unit 3, b2_3 its bias. "array": W and b of a layer are
 one Tensor each, W2 and b2. The same seed draws the same numbers for both.
+
+What a layer computes is recorded in the scope "layer 2", and a neuron's parameters in "neuron 3" inside of it, so that
+Graph.collapse finds both: the parameters tell whose the nodes made from them are.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from autodiff import NO_GRAD, MixedNodes, Scalars, Tensor, Value, scalars
+from autodiff import NO_GRAD, MixedNodes, Scalars, Tensor, Value, scalars, scope, value
 from autodiff.tensor import raise_mixed, restacked
+from autodiff.value import Label
 from nn.activations import activation as activation_named
 from nn.initializers import INITIALIZERS, check_sizes
 
@@ -75,16 +79,19 @@ class Layer(Module):
         generator = generator or (random if seed is None else random.Random(operator.index(seed)))
         columns = [[generator.uniform(-1.0, 1.0) for _ in range(n_in)] for _ in range(n_out)]
         k = "" if number is None else number
+        self.scope = f"layer {n_in}→{n_out}" if number is None else f"layer {number}"
+        self._label = Label(None, (self.scope,))
         self.W: Any = np.ascontiguousarray(np.array(columns).T)
         self.b: Any = np.zeros((1, n_out))
         if self.magnification == "array":
-            self.W, self.b = Tensor(self.W, f"W{k}"), Tensor(self.b, f"b{k}")
+            with scope(self.scope):
+                self.W, self.b = Tensor(self.W, f"W{k}"), Tensor(self.b, f"b{k}")
             return
         self.W, self.b = scalars(self.W), scalars(self.b)
         for (j, i), w in np.ndenumerate(self.W):
-            w.name = f"w{k}_{_index(i + 1, j + 1)}"
+            w.label = Label(f"w{k}_{_index(i + 1, j + 1)}", (*w.scope, self.scope, f"neuron {i + 1}"))
         for (_, i), b in np.ndenumerate(self.b):
-            b.name = f"b{k}_{i + 1}"
+            b.label = Label(f"b{k}_{i + 1}", (*b.scope, self.scope, f"neuron {i + 1}"))
 
     @property
     def neurons(self) -> list[Neuron]:
@@ -98,6 +105,14 @@ class Layer(Module):
         return [parameter for neuron in self.neurons for parameter in neuron.parameters()]
 
     def __call__(self, x: Any) -> Any:
+        outer = value.unnamed  # `with scope(self.scope)`, without its overhead: a layer may be called for every sample
+        value.unnamed = self._label if outer is None else Label(None, (*outer.scope, self.scope))
+        try:
+            return self._called(x)
+        finally:
+            value.unnamed = outer
+
+    def _called(self, x: Any) -> Any:
         is_array = isinstance(x, (np.ndarray, Tensor))
         if is_array and x.ndim == 2:
             if x.shape[1] != self.W.shape[0]:
@@ -183,7 +198,8 @@ class Neuron(Module):
         return _preactivation(self.w, self.b, x)
 
     def __call__(self, x: Sequence[Any]) -> Any:
-        return self.layer._f(self.preactivation(x))
+        with scope(self.layer.scope), scope(f"neuron {self.column + 1}"):
+            return self.layer._f(self.preactivation(x))
 
     def __repr__(self) -> str:
         name = self.layer.activation
@@ -286,14 +302,16 @@ class MLP(Module):
         """
         z: list[Any] = [None]
         x = _input(X if isinstance(X, Tensor) else np.asarray(X), self.magnification)
-        a: list[Any] = [
-            scalars(x) if self.magnification == "scalar" else x if isinstance(x, Tensor) else Tensor(x, "X")
-        ]
+        with scope("inputs"):
+            a: list[Any] = [
+                scalars(x) if self.magnification == "scalar" else x if isinstance(x, Tensor) else Tensor(x, "X")
+            ]
         if a[0].ndim != 2 or a[0].shape[1] != self.sizes[0]:
             raise ValueError(f"a network of {self.sizes[0]} inputs takes (n, {self.sizes[0]}), got {a[0].shape}")
         for k, layer in enumerate(self.layers, 1):
-            z.append(a[-1] @ layer.W + layer.b)
-            a.append(layer._f(z[-1]))
+            with scope(layer.scope):
+                z.append(a[-1] @ layer.W + layer.b)
+                a.append(layer._f(z[-1]))
             if self.magnification == "array":
                 a[-1].name, z[-1].name = f"a{k}", f"z{k}"  # of the identity a is z, and called so
         return z, a

@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Layout", "Route", "layout"]
+__all__ = ["Layout", "Point", "Route", "layout"]
 
 Point = tuple[float, float]
 Size = tuple[float, float]
@@ -39,9 +39,10 @@ FAN_SLOPE = 0.14  # ... how much wider for every px that the steepest arrow clim
 FAN_MOST = 150.0  # ... and the most
 GAP_BOX, GAP_TRUNK, GAP_LABEL = 26.0, 16.0, 8.0  # free px around things of one column or lane
 PORT = 14.0  # px between the points where arrows enter a box, if it is high enough
-SWEEPS, ROUNDS = 24, 60  # the most tries to undo crossings, to even out heights
-TRUNKS, WORK = 100_000, 3_000_000  # the most trunks, the most steps: huge graphs come out coarser, not later
-DOT_BOXES, DOT_SECONDS = 400, 20.0  # engine "auto" does not ask `dot` about more boxes, nor wait any longer
+SWEEPS, IDLE, ROUNDS = 24, 6, 60  # the most tries to undo crossings, of these in vain; to even out heights
+TRUNKS, WORK = 100_000, 600_000  # the most trunks, the most steps: huge graphs come out coarser, not later
+DOT_BOXES, DOT_SECONDS = 250, 4.0  # engine "auto" does not ask `dot` about more boxes, nor wait any longer
+DOT_PATIENCE = 60.0  # seconds that engine "dot" waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def layout(sizes: Sizes, arrows: Arrows, engine: str = "auto", *, labels: Sizes 
         raise ValueError(f"engine={engine!r}: expected 'auto', 'dot' or 'own'")
     if engine == "dot" or (engine == "auto" and len(sizes) <= DOT_BOXES and shutil.which("dot")):
         try:
-            return _dot(sizes, arrows, labels)
+            return _dot(sizes, arrows, labels, DOT_PATIENCE if engine == "dot" else DOT_SECONDS)
         except RuntimeError:
             if engine == "dot":
                 raise
@@ -97,15 +98,21 @@ def layout(sizes: Sizes, arrows: Arrows, engine: str = "auto", *, labels: Sizes 
 def _own(sizes: Sizes, arrows: Arrows, labels: Sizes) -> Layout:
     if not sizes:
         return Layout((), (), 0.0, 0.0, "own")
-    net = _Net(len(sizes), arrows)
+    net, lanes = _ordered(len(sizes), arrows)
+    block = _blocks(net, lanes, arrows)
+    return _draw(net, lanes, _heights(net, lanes, block, sizes, labels), sizes, labels)
+
+
+def _ordered(boxes: int, arrows: Arrows) -> tuple[_Net, list[list[int]]]:
+    """The net with its columns in order, and its lanes: the links between two columns, top to bottom."""
+    net = _Net(boxes, arrows)
     _uncross(net)
     lanes: list[list[int]] = [[] for _ in net.columns]
     for link, (_, right) in enumerate(net.links):
         lanes[net.column_of[right] - 1].append(link)
     for lane in lanes:  # by head first: links cross before their labels, never between a label and its box
         lane.sort(key=lambda link: (net.place[net.links[link][1]], net.place[net.links[link][0]], link))
-    block = _blocks(net, lanes, arrows)
-    return _draw(net, lanes, _heights(net, lanes, block, sizes, labels), sizes, labels)
+    return net, lanes
 
 
 def _ranks(boxes: int, arrows: Arrows) -> list[int]:
@@ -206,18 +213,23 @@ def _uncross(net: _Net) -> None:
 
     def mean(item: int) -> float:
         near = neighbours[item]
+        if len(near) == 1:  # most are trunks
+            return place[near[0]]
         return sum([place[other] for other in near]) / len(near) if near else place[item]
 
     best, best_columns = net.crossings(), [column.copy() for column in net.columns]
-    for sweep in range(min(SWEEPS, WORK // (len(net.links) + 1))):
-        if best == 0:
+    idle = 0  # sweeps in a row that made it no better
+    for sweep in range(min(SWEEPS, WORK // (2 * len(net.links) + 1))):
+        if best == 0 or idle == IDLE:
             break
         neighbours, columns = (net.lefts, net.columns) if sweep % 2 else (net.rights, net.columns[::-1])
         for column in columns:
             column.sort(key=mean)
             net.renumber([column])
         count = net.crossings()
+        idle += 1
         if count < best:
+            idle = 0
             best, best_columns = count, [column.copy() for column in net.columns]
     net.columns = best_columns
     net.renumber(best_columns)
@@ -341,11 +353,9 @@ def _draw(net: _Net, lanes: list[list[int]], y: list[float], sizes: Sizes, label
     for link in itertools.chain(*lanes):
         arriving[net.links[link][1]].append(link)
     for box in range(boxes):
-        links, room = arriving[box], max(sizes[box][1] / 2 - 9.0, 0.0)
-        step = min(PORT, 2 * room / max(len(links) - 1, 1))
-        for i, link in enumerate(links):
-            highest, lowest = y[box] - room + i * step, y[box] + room - (len(links) - 1 - i) * step
-            port[link] = min(max(y[items + link], highest), lowest)
+        wanted = [y[items + link] for link in arriving[box]]
+        for link, at in zip(arriving[box], _ports(wanted, y[box], sizes[box][1]), strict=True):
+            port[link] = at
 
     x = 0.0
     spans: list[tuple[float, float]] = []  # of columns: from x, to x
@@ -385,6 +395,14 @@ def _draw(net: _Net, lanes: list[list[int]], y: list[float], sizes: Sizes, label
     return Layout(tuple(centres), tuple(routes), spans[-1][1], bottom, "own")
 
 
+def _ports(wanted: Sequence[float], centre: float, height: float) -> list[float]:
+    """Where arrows enter a box: at the heights they come from, top to bottom, if there is room, and always apart."""
+    room = max(height / 2 - 9.0, 0.0)
+    last = len(wanted) - 1
+    step = min(PORT, 2 * room / max(last, 1))
+    return [min(max(y, centre - room + i * step), centre + room - (last - i) * step) for i, y in enumerate(wanted)]
+
+
 def _run(runs: list[Run], span: tuple[float, float], y: float) -> None:
     """Append a run, or lengthen the last one when the step between them would be invisible."""
     if runs and abs(runs[-1][2] - y) < 1.0:
@@ -404,23 +422,24 @@ def _curve(runs: Sequence[Run]) -> tuple[Point, ...]:
     return tuple(points)
 
 
-def _dot(sizes: Sizes, arrows: Arrows, labels: Sizes) -> Layout:
-    """The layout by the program `dot`, in our columns; boxes are called b0, b1, ..., labels l0, l1, ..."""
-    rank = _ranks(len(sizes), arrows)
-    levels: list[list[str]] = [[] for _ in range(2 * max(rank, default=0) + 1)]  # columns and lanes in turn
-    names = [(f"b{i}", 2 * r) for i, r in enumerate(rank)]
-    names += [(f"l{i}", 2 * rank[head] - 1) for i, (_, head) in enumerate(arrows)]
-    lines = ["digraph {rankdir=LR nodesep=0.25 ranksep=0.3 edge [dir=none tailport=e weight=2]"]
+def _dot(sizes: Sizes, arrows: Arrows, labels: Sizes, seconds: float) -> Layout:
+    """The layout by the program `dot`, in our columns and their order; boxes are b0, b1, ..., labels l0, l1, ..."""
+    if not sizes:
+        return Layout((), (), 0.0, 0.0, "dot")
+    net, lanes = _ordered(len(sizes), arrows)
+    levels = [[f"b{item}" for item in column if item < net.boxes] for column in net.columns]
+    levels += [[f"l{net.carrier[link]}" for link in lane if link in net.carrier] for lane in lanes]
+    names = [*[f"b{i}" for i in range(len(sizes))], *[f"l{i}" for i in range(len(arrows))]]
+    lines = ["digraph {rankdir=LR nodesep=0.25 ranksep=0.5 edge [dir=none tailport=e weight=2]"]
     lines.append('node [shape=box fixedsize=true label=""]')
-    for (name, level), (width, height) in zip(names, (*sizes, *labels), strict=True):
+    for name, (width, height) in zip(names, (*sizes, *labels), strict=True):
         lines.append(f"{name} [width={width / 72:.4f} height={height / 72:.4f}]")
-        levels[level].append(name)
-    lines += [f"{{rank=same {' '.join(level)}}}" for level in levels]
+    lines += [f"{{rank=same edge [style=invis tailport=_] {' -> '.join(level)}}}" for level in levels if level]
     for i, (tail, head) in enumerate(arrows):
-        lines.append(f"b{tail} -> l{i} [headport=w] l{i} -> b{head} [weight=3]")
+        lines.append(f"b{tail} -> l{i} [headport=w] l{i} -> b{head} [headport=w weight=3]")
     argv, text = [shutil.which("dot") or "dot", "-Tjson0"], "\n".join([*lines, "}"])
     try:
-        done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=DOT_SECONDS)
+        done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=seconds)
         done.check_returncode()
         drawn = json.loads(done.stdout)
         width, height = (float(number) for number in drawn["bb"].split(",")[2:])
@@ -430,11 +449,20 @@ def _dot(sizes: Sizes, arrows: Arrows, labels: Sizes) -> Layout:
             (things[edge["tail"]]["name"], things[edge["head"]]["name"]): _points(edge["pos"], height)
             for edge in drawn.get("edges", ())
         }
-        routes = []
-        for i, (tail, head) in enumerate(arrows):
-            into, out = path[f"b{tail}", f"l{i}"], path[f"l{i}", f"b{head}"]
-            routes.append(Route((*into, into[-1], out[0], *out), at[f"l{i}"]))
-        return Layout(tuple(at[f"b{i}"] for i in range(len(sizes))), tuple(routes), width, height, "dot")
+        into = [path[f"b{tail}", f"l{i}"] for i, (tail, _) in enumerate(arrows)]
+        centres = tuple(at[f"b{i}"] for i in range(len(sizes)))
+        arriving: list[list[int]] = [[] for _ in sizes]
+        for i in sorted(range(len(arrows)), key=lambda i: at[f"l{i}"][1]):
+            arriving[arrows[i][1]].append(i)
+        routes = [Route((), (0.0, 0.0))] * len(arrows)
+        for box, those in enumerate(arriving):  # behind the labels nothing is in the way, so they enter as ours do
+            ports = _ports([at[f"l{i}"][1] for i in those], centres[box][1], sizes[box][1])
+            for i, port in zip(those, ports, strict=True):
+                (x, y), end = at[f"l{i}"], centres[box][0] - sizes[box][0] / 2
+                start = x + labels[i][0] / 2
+                runs = [(into[i][-1][0], start, y), (max(end - HEAD, start), end, port)]
+                routes[i] = Route((*into[i], into[i][-1], (into[i][-1][0], y), *_curve(runs)), (x, y))
+        return Layout(centres, tuple(routes), width, height, "dot")
     except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
         said = (getattr(error, "stderr", "") or repr(error)).strip()[:300]
         raise RuntimeError(f"no layout from Graphviz ({said}): install it or use engine='own'") from error

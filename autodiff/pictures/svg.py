@@ -1,42 +1,98 @@
-"""A graph as one standalone SVG: no fonts, scripts, styles or ids, so that it also fits into any page."""
+"""A Scene as one standalone SVG: no fonts, scripts or ids, so that it also fits into any page.
+
+Colours stand as attributes, so that every viewer shows them; scheme "auto" adds a style sheet of classes named cr-...
+that a viewer with a dark scheme follows. The picture paints its own ground, and so it is legible on any page.
+"""
 
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Sequence
-from typing import Any
-from xml.sax.saxutils import escape
 
-from autodiff.pictures.dot import Drawable, gradient, heading, number, scalar_nodes
-from autodiff.pictures.layout import Point, Route, layout
+from autodiff.pictures.layout import Layout, Point, Route, layout
+from autodiff.pictures.scene import Arrow, Box, Drawable, Scene, scene
+from autodiff.pictures.text import CELL, FONT, clean, escaped, shortened, text_at, width_of, wrapped
 
-__all__ = ["to_svg"]
+__all__ = ["SCHEMES", "Paint", "drawn_arrow", "drawn_box", "page", "placed", "svg_of", "to_svg"]
 
-FONT = "DejaVu Sans Mono, Menlo, Consolas, Liberation Mono, monospace"
-CELL = 7.3 / 12  # width of a character in ems of that size, rounded up over these fonts
 TEXT, NAME, TITLE = 12.0, 13.0, 18.0  # font sizes, px
 MARGIN = 20.0
 PAD = 10.0  # from a box's border to its text
 HEADER, LINE = 25.0, 18.0  # heights of a box's first line and of the others
 NUMBER_CELLS = 8  # room for most numbers, so that boxes stay put when gradients come in
-NAME_CELLS = 26  # a longer name is shortened in the picture and whole in the tooltip
-TIP = (10.0, 4.2)  # an arrow's head: length, half width
-
-# fill, tint of the first line, border, its width, corner radius: fit for print, and told apart without colour
-LEAF = ("#f2f8fe", "#d6e9fa", "#0b63a5", 1.6, 12.0)
-INNER = ("#ffffff", "#eceef1", "#374151", 1.4, 3.0)
-OUTPUT = ("#fffaf2", "#ffe3bd", "#b93c00", 3.0, 3.0)
+STACK = 5.0  # how far the second sheet of a group peeps out
+TIP = (10.0, 4.2)  # an arrow's head: length, half width, for a line of the usual width
+THIN, USUAL, WIDE = 1.0, 1.6, 5.0  # widths of lines: an exact zero, before backward, the largest contribution
+LEAST = 1.4  # width of the smallest contribution that is not zero
+DASHES = "7 4"
 TIMES = "\N{MULTIPLICATION SIGN}"
-INK, FAINT, LINES, GRADIENT, ALARM = "#111827", "#596273", "#4b5563", "#9a2f00", "#c00018"
+
+# role: (light, dark). Blue and orange differ for every kind of colour vision, and in lightness too.
+COLOURS = {
+    "ground": ("#ffffff", "#14181f"),
+    "ink": ("#111827", "#eef1f6"),
+    "faint": ("#596273", "#a3adbd"),
+    "alarm": ("#c00018", "#ff7b86"),
+    "positive": ("#0b63b0", "#5aaef5"),
+    "negative": ("#c2500a", "#ff9c4a"),
+    "mixed": ("#5b5f6b", "#b8becb"),
+    "zero": ("#b3b9c4", "#59616e"),
+    "unknown": ("#4b5563", "#9aa4b4"),
+    "parameter": ("#f4fbf1", "#17251a"),
+    "parameter-head": ("#d3efca", "#274a2c"),
+    "parameter-line": ("#2f7d32", "#7cc682"),
+    "input": ("#f2f8fe", "#13212f"),
+    "input-head": ("#d3e7fa", "#1c4062"),
+    "input-line": ("#0b63a5", "#6db2ea"),
+    "operation": ("#ffffff", "#1b212a"),
+    "operation-head": ("#eceef1", "#2d3541"),
+    "operation-line": ("#374151", "#a9b3c3"),
+    "output": ("#fffaf2", "#2b2013"),
+    "output-head": ("#ffe3bd", "#5a3c14"),
+    "output-line": ("#b93c00", "#ffac5e"),
+}
+FRAMES = {"parameter": (1.6, 12.0), "input": (1.6, 12.0), "operation": (1.4, 3.0), "output": (3.0, 3.0)}
+SCHEMES = ("auto", "light", "dark")
 
 
-def to_svg(graph: Drawable, title: str | None = None, *, engine: str = "auto") -> str:
-    """SVG text: a box per node (name, value, grad) and an arrow per edge (its local derivative).
+class Paint:
+    """Colours as attributes: paint.fill("ink") gives ' fill="#111827" class="cr-ink"'."""
 
-    Inputs stand on the left (round boxes), the output on the right (heavy border). `title` is written above;
-    `engine` is that of `layout`. Sizes are in px. Hovering shows full precision, and what an arrow
-    contributes: upstream * local.
+    __slots__ = ("dark", "marked")
+
+    def __init__(self, scheme: str) -> None:
+        if scheme not in SCHEMES:
+            raise ValueError(f"scheme={scheme!r}: expected {', '.join(map(repr, SCHEMES))}")
+        self.dark, self.marked = scheme == "dark", scheme == "auto"
+
+    def fill(self, role: str) -> str:
+        return f' fill="{COLOURS[role][self.dark]}"' + (f' class="cr-{role}"' if self.marked else "")
+
+    def stroke(self, role: str) -> str:
+        """For lines, which have no filling."""
+        return f' fill="none" stroke="{COLOURS[role][self.dark]}"' + (f' class="cr-s-{role}"' if self.marked else "")
+
+    def both(self, inside: str, line: str) -> str:
+        """For a shape that has both."""
+        marks = f' class="cr-{inside} cr-s-{line}"' if self.marked else ""
+        return f' fill="{COLOURS[inside][self.dark]}" stroke="{COLOURS[line][self.dark]}"{marks}'
+
+    def style(self) -> str:
+        if not self.marked:
+            return ""
+        rules = [f".cr-{role}{{fill:{dark}}}.cr-s-{role}{{stroke:{dark}}}" for role, (_, dark) in COLOURS.items()]
+        return f"<style>@media (prefers-color-scheme:dark){{{''.join(rules)}}}</style>"
+
+
+def to_svg(
+    graph: Drawable, title: str | None = None, *, engine: str = "auto", scheme: str = "auto", caption: str = ""
+) -> str:
+    """SVG text: a box per node (name, value, grad) and an arrow per edge (its local derivative, unless it is 1).
+
+    Left to right. An arrow is blue where its contribution is positive, orange and dashed where it is negative, the
+    wider the larger it is, thin and grey where it is exactly 0. `title` is written above, `caption` below; `engine`
+    is that of `layout`; `scheme` "light" or "dark" fixes the colours, which "auto" leaves to the viewer. Sizes are
+    in px. Hovering shows full precision, and local times upstream = contribution.
 
     >>> from autodiff import Graph, Value
     >>> x = Value(3.0, name="x")
@@ -44,109 +100,156 @@ def to_svg(graph: Drawable, title: str | None = None, *, engine: str = "auto") -
     >>> picture.startswith("<svg "), "<title>A square</title>" in picture
     (True, True)
     """
-    nodes, edges = scalar_nodes(graph), list(graph.edges)
-    index = {id(node): i for i, node in enumerate(nodes)}
-    heads = [[_shorten(_clean(text)) for text in heading(graph, node)] for node in nodes]
-    sizes = [_box_size(graph, node, *head) for node, head in zip(nodes, heads, strict=True)]
-    locals_ = [number(edge.local) for edge in edges]
-    labels = [(_width(text, TEXT) + 8.0, 17.0) for text in locals_]
-    arrows = [(index[id(edge.parent)], index[id(edge.child)]) for edge in edges]
-    placed = layout(sizes, arrows, engine, labels=labels)
+    return svg_of(scene(graph, caption), title, engine=engine, scheme=scheme)
 
-    shown = _shorten(_clean(title), 200) if title else ""
+
+def placed(scene: Scene, engine: str = "auto") -> tuple[Layout, list[tuple[float, float]], list[tuple[float, float]]]:
+    """(the Layout of a scene, the sizes of its boxes, the sizes of its arrows' labels)."""
+    sizes = [_box_size(box) for box in scene.boxes]
+    labels = [(width_of(clean(a.label), TEXT) + 8.0, 17.0) if a.label else (6.0, 10.0) for a in scene.arrows]
+    return layout(sizes, [(arrow.tail, arrow.head) for arrow in scene.arrows], engine, labels=labels), sizes, labels
+
+
+def svg_of(scene: Scene, title: str | None = None, *, engine: str = "auto", scheme: str = "auto") -> str:
+    """A Scene as SVG text; see `to_svg`."""
+    paint = Paint(scheme)
+    at, sizes, labels = placed(scene, engine)
+    parts = []
+    arrows = list(zip(scene.arrows, scene.weights, at.routes, labels, strict=True))
+    # zeros at the bottom, then wide before thin: where arrows share a line, all of them are seen
+    for arrow, weight, route, size in sorted(arrows, key=lambda a: (a[0].sign != 0, -a[1])):
+        parts.append(drawn_arrow(paint, arrow, weight, route, size))
+    for box, centre, size in zip(scene.boxes, at.centres, sizes, strict=True):
+        parts.append(drawn_box(paint, box, centre, size))
+    about = (
+        f"{len(scene.boxes)} boxes and {len(scene.arrows)} arrows from operands to results. An arrow carries the "
+        "local derivative d(child)/d(parent), unless it is 1; blue: its contribution is positive, orange and dashed: "
+        "negative, thin and grey: exactly 0. grad is what backward passes have stored; after one from this output it "
+        f"is the sum of upstream {TIMES} local over the arrows out."
+    )
+    name = title or f"Computation graph of {scene.output}"
+    return page(paint, (at.width, at.height), parts, name, about, heading=title or "", caption=scene.caption)
+
+
+def page(
+    paint: Paint,
+    size: tuple[float, float],
+    parts: Sequence[str],
+    name: str,
+    about: str,
+    *,
+    heading: str = "",
+    caption: str = "",
+) -> str:
+    """The SVG of a drawing of this size with margins, its accessible name and description, heading and caption."""
+    shown = shortened(clean(heading), 200)
+    lines = wrapped(clean(caption), max(int((size[0] / TEXT) / CELL), 60))
     top = MARGIN + (TITLE + 16.0 if shown else 0.0)
-    width = max(placed.width, _width(shown, TITLE)) + 2 * MARGIN
-    height = placed.height + top + MARGIN
-    output = _clean(graph.label(nodes[-1])) if nodes else "nothing"
-    parts = [
+    width = max([size[0], width_of(shown, TITLE), *[width_of(line, TEXT) for line in lines]]) + 2 * MARGIN
+    below = top + size[1] + (14.0 if lines else 0.0)
+    height = below + LINE * len(lines) + MARGIN
+    found = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
-        f'font-family="{FONT}" font-size="{TEXT:g}" fill="{INK}">',
-        f"<title>{escape(_clean(title) if title else f'Computation graph of {output}')}</title>",
-        f"<desc>{len(nodes)} nodes and {len(edges)} arrows from operands to results. An arrow carries the "
-        "local derivative d(child)/d(parent). grad is what backward passes have "
-        f"stored; after one from this output it is the sum of upstream {TIMES} local over the arrows out.</desc>",
-        '<rect width="100%" height="100%" fill="#ffffff"/>',
+        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" font-family="{FONT}" font-size="{TEXT:g}"'
+        f"{paint.fill('ink')}>",
+        f"<title>{escaped(clean(name))}</title>",
+        f"<desc>{escaped(clean(about))}</desc>",
+        paint.style(),
+        f'<rect width="100%" height="100%"{paint.fill("ground")}/>',
     ]
     if shown:
-        parts.append(_text(MARGIN, MARGIN + TITLE, shown, f' font-size="{TITLE:g}" font-weight="bold"'))
-    parts.append(f'<g transform="translate({(width - placed.width) / 2:.1f} {top:.1f})">')
-    for edge, route, text, size in zip(edges, placed.routes, locals_, labels, strict=True):
-        parts.append(_arrow(_arrow_tip(graph, edge), route, text, size, math.isfinite(edge.local)))
-    for i, node in enumerate(nodes):
-        look = OUTPUT if i == len(nodes) - 1 else LEAF if graph.operation(node) is None else INNER
-        parts.append(_box(graph, node, heads[i], placed.centres[i], sizes[i], look))
-    return "\n".join([*parts, "</g>", "</svg>", ""])
+        found.append(text_at(MARGIN, MARGIN + TITLE, shown, f' font-size="{TITLE:g}" font-weight="bold"'))
+    found += [f'<g transform="translate({(width - size[0]) / 2:.1f} {top:.1f})">', *parts, "</g>"]
+    for number, line in enumerate(lines):
+        found.append(text_at(MARGIN, below + LINE * (number + 1) - 5.0, line, paint.fill("faint")))
+    return "\n".join([part for part in found if part] + ["</svg>", ""])
 
 
-def _box_size(graph: Drawable, node: Any, name: str, tag: str) -> tuple[float, float]:
-    numbers = max(len(number(node.data)), len(gradient(graph, node)), NUMBER_CELLS)
-    header = _width(name, NAME) + (_width(tag, TEXT) + 24.0 if tag else 0.0)
-    return max(header, (len("value") + 2 + numbers) * CELL * TEXT) + 2 * PAD, HEADER + 2 * LINE + 8.0
+def _box_size(box: Box) -> tuple[float, float]:
+    name, tag = shortened(clean(box.name)), shortened(clean(box.tag))
+    cells = max([len(caption) + 2 + max(len(text), NUMBER_CELLS) for caption, text, _ in box.rows])
+    header = width_of(name, NAME) + (width_of(tag, TEXT) + 24.0 if tag else 0.0)
+    extra = STACK if box.stacked else 0.0
+    return max(header, cells * CELL * TEXT) + 2 * PAD + extra, HEADER + LINE * len(box.rows) + 8.0 + extra
 
 
-def _box(
-    graph: Drawable,
-    node: Any,
-    head: Sequence[str],
-    centre: Point,
-    size: tuple[float, float],
-    look: tuple[str, str, str, float, float],
-) -> str:
-    fill, tint, border, stroke, round_ = look
+def drawn_box(paint: Paint, box: Box, centre: Point, size: tuple[float, float]) -> str:
+    """SVG of a box about a centre."""
+    stroke, round_ = FRAMES[box.kind]
     width, height = size
     x, y = centre[0] - width / 2, centre[1] - height / 2
-    name, tag = head
-    value_ink = INK if math.isfinite(node.data) else ALARM
-    grad_ink = FAINT if not graph.has_grad(node) else GRADIENT if math.isfinite(node.grad) else ALARM
+    line = paint.stroke(f"{box.kind}-line")
+    parts = [f"<g><title>{escaped(clean(box.tip, keep_lines=True))}</title>"]
+    if box.stacked:
+        width, height = width - STACK, height - STACK
+        frame = f'x="{x + STACK:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{round_:g}"'
+        y += STACK
+        parts.append(f"<rect {frame}{paint.fill(f'{box.kind}-head')}/>")
+        parts.append(f'<rect {frame}{line} stroke-width="{min(stroke, 1.4):g}"/>')
     frame = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{round_:g}"'
     r = min(round_, HEADER)
     band = (
         f"M{x:.1f} {y + HEADER:.1f}v{r - HEADER:.1f}a{r:g} {r:g} 0 0 1 {r:g} {-r:g}h{width - 2 * r:.1f}"
         f"a{r:g} {r:g} 0 0 1 {r:g} {r:g}v{HEADER - r:.1f}z"
     )
-    parts = [
-        f"<g><title>{escape(_box_tip(graph, node))}</title>",
-        f'<rect {frame} fill="{fill}"/><path d="{band}" fill="{tint}"/>',
-        f'<rect {frame} fill="none" stroke="{border}" stroke-width="{stroke:g}"/>',
-        _text(x + PAD, y + 17.5, name, f' font-size="{NAME:g}" font-weight="bold"'),
-    ]
+    parts.append(f'<rect {frame}{paint.fill(box.kind)}/><path d="{band}"{paint.fill(f"{box.kind}-head")}/>')
+    parts.append(f'<rect {frame}{line} stroke-width="{stroke:g}"/>')
+    parts.append(text_at(x + PAD, y + 17.5, shortened(clean(box.name)), f' font-size="{NAME:g}" font-weight="bold"'))
+    tag = shortened(clean(box.tag))
     if tag:
-        tag_width = _width(tag, TEXT) + 10.0
-        parts.append(
-            f'<rect x="{x + width - PAD - tag_width + 4:.1f}" y="{y + 4:.1f}" width="{tag_width:.1f}" '
-            f'height="17" rx="8" fill="#ffffff" stroke="{border}" stroke-width="0.8"/>'
-        )
-        centre_x = x + width - PAD + 4 - tag_width / 2
-        parts.append(_text(centre_x, y + 16.7, tag, ' text-anchor="middle"'))
-    rows = (("value", number(node.data), value_ink), ("grad", gradient(graph, node), grad_ink))
-    for row, (what, shown, ink) in enumerate(rows):
+        tag_width = width_of(tag, TEXT) + 10.0
+        left = x + width - PAD - tag_width + 4
+        pill = f'x="{left:.1f}" y="{y + 4:.1f}" width="{tag_width:.1f}" height="17" rx="8"'
+        parts.append(f'<rect {pill}{paint.fill("ground")}/><rect {pill}{line} stroke-width="0.8"/>')
+        parts.append(text_at(left + tag_width / 2, y + 16.7, tag, ' text-anchor="middle"'))
+    for row, (caption, shown, state) in enumerate(box.rows):
         base = y + HEADER + LINE * row + 16.0
-        parts.append(_text(x + PAD, base, what, f' fill="{FAINT}"'))
-        look_right = f' text-anchor="end" fill="{ink}" font-weight="bold"'
-        parts.append(_text(x + width - PAD, base, shown, look_right))
+        parts.append(text_at(x + PAD, base, caption, paint.fill("faint")))
+        ink = {"known": "ink", "none": "faint", "alarm": "alarm"}[state]
+        look = f' text-anchor="end"{paint.fill(ink)} font-weight="bold"'
+        parts.append(text_at(x + width - PAD, base, shown, look))
     return "".join([*parts, "</g>"])
 
 
-def _arrow(tip: str, route: Route, text: str, size: tuple[float, float], finite: bool) -> str:
-    (x, y), (width, height) = route.label, size
-    line, head = _line(route.curve)
-    return (
-        f'<g><title>{escape(tip)}</title><path d="{line}" fill="none" stroke="{LINES}" stroke-width="1.5"/>'
-        f'<path d="{head}" fill="{LINES}"/><rect x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" '
-        f'width="{width:.1f}" height="{height:.1f}" rx="4" fill="#ffffff"/>'
-        + _text(x, y + 4.3, text, f' text-anchor="middle" fill="{INK if finite else ALARM}"')
-        + "</g>"
-    )
+def look(arrow: Arrow, weight: float) -> tuple[str, float, bool]:
+    """(colour role, line width, whether dashed) of an arrow with this share of the largest contribution."""
+    if arrow.alarm:
+        return "alarm", WIDE, False
+    if arrow.sign is None:
+        return "unknown", USUAL, False
+    if arrow.sign == 0:
+        return "zero", THIN, False
+    role = "mixed" if isinstance(arrow.sign, str) else "positive" if arrow.sign > 0 else "negative"
+    return role, LEAST + (WIDE - LEAST) * math.sqrt(weight), arrow.sign == -1
 
 
-def _line(curve: Sequence[Point]) -> tuple[str, str]:
-    """Path data of the line, cut short where the head begins, and of the head."""
+def drawn_arrow(paint: Paint, arrow: Arrow, weight: float, route: Route, size: tuple[float, float]) -> str:
+    """SVG of an arrow along its route, with its label."""
+    role, stroke, dashed = look(arrow, weight)
+    line, head = _line(route.curve, math.sqrt(max(stroke, USUAL) / USUAL))
+    dashes = f' stroke-dasharray="{DASHES}"' if dashed else ""
+    parts = [
+        f"<g><title>{escaped(clean(arrow.tip, keep_lines=True))}</title>"
+        f'<path d="{line}"{paint.stroke(role)} stroke-width="{stroke:.2g}"{dashes}/>'
+        f'<path d="{head}"{paint.fill(role)}/>'
+    ]
+    label = clean(arrow.label)
+    if label:
+        (x, y), (width, height) = route.label, size
+        ground = f'x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width:.1f}" height="{height:.1f}" rx="4"'
+        ink = "alarm" if arrow.alarm else "faint" if arrow.sign == 0 else "ink"
+        parts.append(f"<rect {ground}{paint.fill('ground')}/>")
+        parts.append(text_at(x, y + 4.3, label, f' text-anchor="middle"{paint.fill(ink)}'))
+    return "".join([*parts, "</g>"])
+
+
+def _line(curve: Sequence[Point], grown: float = 1.0) -> tuple[str, str]:
+    """Path data of the line, cut short where the head begins, and of the head, so many times its usual size."""
     *_, before, end = curve
     near = next((point for point in reversed(curve) if math.dist(point, end) > 1e-6), (end[0] - 1.0, end[1]))
     reach = math.dist(near, end)
     ux, uy = (end[0] - near[0]) / reach, (end[1] - near[1]) / reach
-    length, half = TIP
+    length, half = TIP[0] * min(grown, 1.15), TIP[1] * grown  # a layout keeps 12 px straight for the head
     base = (end[0] - length * ux, end[1] - length * uy)
     shift = min(length - 1.0, reach)
     stop = (end[0] - shift * ux, end[1] - shift * uy)
@@ -156,60 +259,3 @@ def _line(curve: Sequence[Point]) -> tuple[str, str]:
     left = (base[0] - half * uy, base[1] + half * ux)
     right = (base[0] + half * uy, base[1] - half * ux)
     return line, "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in (end, left, right)) + "z"
-
-
-def _box_tip(graph: Drawable, node: Any) -> str:
-    grad = repr(float(node.grad)) if graph.has_grad(node) else "none yet: run backward first"
-    operation = graph.operation(node)
-    made = f"\noperation: {_clean(operation)}" if operation is not None else ""
-    return f"{_clean(graph.label(node), keep_lines=True)}{made}\nvalue = {float(node.data)!r}\ngrad = {grad}"
-
-
-def _arrow_tip(graph: Drawable, edge: Any) -> str:
-    parent, child = _clean(graph.label(edge.parent)), _clean(graph.label(edge.child))
-    text = f"{parent} is operand {edge.position + 1} of {child}\n"
-    text += f"local = d(child)/d(parent) = {float(edge.local)!r}"
-    if not graph.has_grad(edge.child):
-        return text + f"\ncontribution = upstream {TIMES} local: run backward first"
-    upstream = float(edge.child.grad)
-    return (
-        f"{text}\nupstream = stored grad of the child = {upstream!r}\n"
-        f"contribution = upstream {TIMES} local = {upstream * float(edge.local)!r}"
-    )
-
-
-def _text(x: float, y: float, text: str, look: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}"{look} xml:space="preserve">{escape(text)}</text>'
-
-
-def _clean(text: str, keep_lines: bool = False) -> str:
-    """Text with what XML cannot hold replaced: control characters, lone surrogates, noncharacters."""
-    keep = "\n" if keep_lines else ""
-    lost = "\N{REPLACEMENT CHARACTER}"
-    return "".join(c if c in keep or c.isprintable() else " " if c.isspace() else lost for c in str(text))
-
-
-def _cells(character: str) -> float:
-    """How many monospace cells a character takes, rather too many: other scripts come from other fonts."""
-    if unicodedata.combining(character):
-        return 0.0
-    if unicodedata.east_asian_width(character) in "WF":
-        return 2.0
-    return 1.0 if character < "\u0530" or "\u1e00" <= character <= "\u22ff" else 2.0
-
-
-def _width(text: str, size: float) -> float:
-    return sum(map(_cells, text)) * CELL * size
-
-
-def _shorten(text: str, cells: int = NAME_CELLS) -> str:
-    """Text of at most so many cells, an ellipsis in place of its middle."""
-    if sum(map(_cells, text)) <= cells:
-        return text
-    start, end, room = 0, len(text), cells - 1.0
-    while True:  # take characters from both ends in turn while they fit
-        from_start = start <= len(text) - end
-        room -= _cells(text[start] if from_start else text[end - 1])
-        if room < 0:
-            return text[:start] + "\N{HORIZONTAL ELLIPSIS}" + text[end:]
-        start, end = (start + 1, end) if from_start else (start, end - 1)
