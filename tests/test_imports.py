@@ -38,7 +38,12 @@ FLOORS = [
     {"nn.audit.formulas", "nn.audit.formulas.tree"},
     {"nn.audit.formulas.text", "nn.audit.formulas.words", "nn.audit.formulas.layers", "nn.audit.formulas.chain"},
     {"nn.audit.formulas.indices", "nn.audit.formulas.trials"},
-    {"nn.audit.formulas.grammar", "nn.audit.formulas.question", "nn.audit.formulas.factor", "nn.audit.formulas.conditions"},
+    {
+        "nn.audit.formulas.grammar",
+        "nn.audit.formulas.question",
+        "nn.audit.formulas.factor",
+        "nn.audit.formulas.conditions",
+    },
     {"nn.audit.formulas.rules", "nn.audit.formulas.edits", "nn.audit.formulas.mend"},
     {"nn.audit.report", "nn.audit.claims", "nn.audit.child"},
     {"nn.audit.formulas.diagnosis"},

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nn.audit.formula import FormulaError, add_command, check_formula
+from nn.audit.formulas.grammar import read
 from nn.audit.formulas.text import PLAIN, TUTORIAL, text_of
 from nn.audit.formulas.tree import Node, places
-from nn.audit.formulas.grammar import read
 from nn.by_hand import LAYOUTS, MLP
 
 FRAC = r"\frac{\partial L}{\partial\mathbf{%s}_k}"
