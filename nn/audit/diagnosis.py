@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nn.audit.claims import Case, case
-from nn.audit.explanation import EXPECTED, letters
+from nn.audit.explanation import EXPECTED, is_round, letters
 from nn.audit.hypotheses import FORWARD
 from nn.audit.report import Cause, Report, merged
 from nn.audit.rules import SAFETY
@@ -71,58 +71,23 @@ def audit_claims(
 
 def diagnosed(given: Case) -> Report:
     """The Report on a Case: the cheapest reading over all legal conventions."""
-    readings: list[Reading] = []
-    reduction, place = given.reduction or "sum", PLACES[0]
-    for walk in _walks(given):
-        with np.errstate(all="ignore"):
-            found = walk.readings(readings[0].cost if readings else math.inf)
-        if found and (not readings or found[0].cost < readings[0].cost):
-            readings, reduction, place = found, walk.rules.reduction, walk.place
-        if readings and readings[0].cost == 0.0:
-            break
-    if readings[0].cost >= 2 * PLAIN and _may_come_from_before(readings[0]):
-        for walk in _supposing(given):
-            with np.errstate(all="ignore"):
-                found = walk.readings(readings[0].cost)
-            if found:
-                readings, reduction, place = found, walk.rules.reduction, walk.place
-    cost = readings[0].cost
-    reading = readings[0]
-    shapes = [
-        Cause(
-            name,
-            k,
-            (k,),
-            "shape",
-            f"{message}",
-            None,
-            None,
-            EXPECTED[kind].format(k=k, before=k - 1, next=k + 1, claimed=name),
-        )
-        for name, (kind, k, message, _) in given.wrong_shapes.items()
-    ]
-    causes = _in_order(_uniform(given, merged([*shapes, *reading.causes])))
-    notes: list[str] = []
-    for other in readings[1:]:
-        if other.cost < cost + 0.005 and {c.family for c in other.causes} != {c.family for c in reading.causes}:
-            words = "; ".join(f"{c.quantity}: {c.message}" for c in _in_order(merged(other.causes)))
-            notes.append(f"the claims fit as well: {words}; claims of dz and da would tell")
-            break
-    facts = truth(given, reduction)
-    wrong = [
-        name for name, right in facts.items() if name in _claimed(given) and not right.agrees(_claimed(given)[name])
-    ]
-    parameters = [name for name in _claimed(given) if name[:2] in ("dW", "db")]
-    named = {f"{cause.quantity}" for cause in causes} | {f"{c.quantity}{k}" for c in causes for k in c.layers}
+    readings, walk = _cheapest(given)
+    reading, reduction = readings[0], walk.rules.reduction
+    told = {cause.quantity for cause in reading.causes}
+    shapes = [_misshapen(name, *found) for name, found in given.wrong_shapes.items() if name not in told]
+    causes = _in_order(_as_one(given, merged([*shapes, *reading.causes])))
+    notes = _alternatives(readings)
+    facts, claims = truth(given, reduction), _claimed(given)
+    wrong = [name for name, right in facts.items() if name in claims and not right.agrees(claims[name])]
+    parameters = [name for name in claims if name[:2] in ("dW", "db")]
     turned = [kind for kind, _ in given.turned if kind in ("dW", "db")]
-    harmless = bool(parameters) and not shapes and not turned and not [name for name in wrong if name in parameters]
+    harmless = bool(parameters) and not given.wrong_shapes and not turned and not set(wrong) & set(parameters)
     if causes and harmless:
         notes += [f"harmless, for dW and db are right: {cause.quantity}: {cause.message}" for cause in causes]
         causes = ()
-    if place != PLACES[0] and not harmless:
-        notes.append(f"convention: 1/n enters at {place}")
-    notes += _kinks(given)
-    notes += _of_the_loss(given, reduction)
+    if walk.place != PLACES[0] and not harmless:
+        notes.append(f"convention: 1/n enters at {walk.place}")
+    notes += [*_kinks(given), *_of_the_loss(given, reduction)]
     for name in parameters if harmless else []:
         largest = float(np.abs(facts[name].value).max())
         if 4 * SAFETY * float(facts[name].bound.max()) > largest > 0:
@@ -130,9 +95,46 @@ def diagnosed(given: Case) -> Report:
     ok: bool | None = not causes
     if not given.claims and not shapes:
         ok, notes = None, [*notes, "nothing was claimed"]
+    named = {cause.quantity for cause in causes} | {f"{cause.quantity}{k}" for cause in causes for k in cause.layers}
     inherited = tuple(name for name in wrong if name not in named) if causes else ()
-    context = {"reduction": reduction, "place_of_1/n": place, "layout": given.layout, "samples": given.n}
+    context = {"reduction": reduction, "place_of_1/n": walk.place, "layout": given.layout, "samples": given.n}
     return Report(ok, causes, inherited, tuple(reading.right), tuple(notes), context)
+
+
+def _cheapest(given: Case) -> tuple[list[Reading], Walk]:
+    """The readings of the walk whose first reading has the fewest causes, and that walk."""
+    best: tuple[list[Reading], Walk] | None = None
+    for walk in _walks(given):
+        with np.errstate(all="ignore"):
+            found = walk.readings(best[0][0].cost if best else math.inf)
+        if found and (best is None or found[0].cost < best[0][0].cost):
+            best = found, walk
+        if best is not None and best[0][0].cost == 0.0:
+            return best
+    assert best is not None  # nothing is too dear for the first walk
+    if best[0][0].cost >= 2 * PLAIN and _may_come_from_before(best[0][0]):
+        for walk in _supposing(given):
+            with np.errstate(all="ignore"):
+                found = walk.readings(best[0][0].cost)
+            if found:
+                best = found, walk
+    return best
+
+
+def _misshapen(name: str, kind: str, k: int, message: str, _: Any) -> Cause:
+    right = EXPECTED[kind].format(k=k, before=k - 1, next=k + 1, claimed=name)
+    return Cause(name, k, (k,), "shape", message, expected=right)
+
+
+def _alternatives(readings: Sequence[Reading]) -> list[str]:
+    """A note on a reading that explains the claims as well as the first."""
+    first = readings[0]
+    for other in readings[1:]:
+        same = {cause.family for cause in other.causes} == {cause.family for cause in first.causes}
+        if other.cost < first.cost + 0.005 and not same:
+            words = "; ".join(f"{cause.quantity}: {cause.message}" for cause in _in_order(merged(other.causes)))
+            return [f"the claims fit as well: {words}; claims of dz and da would tell"]
+    return []
 
 
 def _may_come_from_before(reading: Reading) -> bool:
@@ -185,19 +187,31 @@ def _of_the_loss(given: Case, reduction: str) -> list[str]:
     return [said]
 
 
-def _uniform(given: Case, causes: Sequence[Cause]) -> list[Cause]:
-    """The causes, with one factor on dW and db of all layers as one cause."""
+def _as_one(given: Case, causes: Sequence[Cause]) -> list[Cause]:
+    """The causes, with what is done alike to dW and db as one cause: a factor on all layers, a clip, a common norm."""
     every = tuple(range(1, given.L + 1))
-    found = {
-        cause.quantity.rstrip("0123456789"): cause
-        for cause in causes
-        if cause.kind == "factor" and cause.layers == every
-    }
+    found = {cause.quantity.rstrip("0123456789"): cause for cause in causes if cause.kind in ("factor", "clipped")}
     dW, db = found.get("dW"), found.get("db")
-    if dW is None or db is None or dW.factor != db.factor:
-        return list(causes)
-    both = replace(dW, message=f"dW and db of every layer carry a factor {dW.factor}{letters(given, dW.factor)}")
-    return [both, *(cause for cause in causes if cause is not dW and cause is not db)]
+    if dW is not None and db is not None and (dW.kind, dW.factor, dW.rule) == (db.kind, db.factor, db.rule):
+        both: Cause | None = None
+        if dW.kind == "clipped":
+            layers = tuple(sorted({*dW.layers, *db.layers}))
+            words = dW.message.replace("its", "the", 1)
+            both = replace(dW, quantity="dW", layer=None, layers=layers, message=f"dW and db are clipped: {words}")
+        elif dW.layers == db.layers == every:
+            both = replace(
+                dW, message=f"dW and db of every layer carry a factor {dW.factor}{letters(given, dW.factor)}"
+            )
+        if both is not None:
+            causes = [both, *(cause for cause in causes if cause is not dW and cause is not db)]
+    if len(causes) == 1 and causes[0].kind == "factor" and given.L in causes[0].layers:
+        gradients = [given.claims[kind, k] for kind in ("dW", "db") for k in every if (kind, k) in given.claims]
+        if len(gradients) == 2 * given.L:
+            norm = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients))
+            if is_round(norm):
+                words = f"the norm of all gradients together is brought to {norm:.6g}"
+                return [Cause("dW", None, every, "clipped", words, f"{norm:.6g}")]
+    return list(causes)
 
 
 def _in_order(causes: Sequence[Cause]) -> tuple[Cause, ...]:

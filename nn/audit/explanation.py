@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from nn.audit import fitted
 from nn.audit.claims import Case
+from nn.audit.hypotheses import MISSHAPEN
 from nn.audit.report import Cause
 from nn.audit.steps import Hypothesis, Step, factors, made, odd_factors, previous_db, previous_dW
 
@@ -90,6 +92,19 @@ def explained(step: Step, claim: Any, known: Sequence[fitted.Candidate]) -> Opti
 def is_round(number: float) -> bool:
     """Whether it has two digits: somebody's choice."""
     return abs(number - float(f"{number:.2g}")) < 1e-6 * number
+
+
+def misshapen(step: Step, claim: Any) -> Options:
+    """The causes of a claim whose shape is wrong, where its numbers tell."""
+    loose = looseness(step.case)
+    for hypothesis in MISSHAPEN:
+        value = made(hypothesis, step) if hypothesis.at == step.kind else None
+        for turned in (claim, claim.T):
+            if value is None or value.shape != turned.shape:
+                continue
+            if np.abs(turned - value).max() <= loose * np.abs(value).max():
+                return [replace(cause_of(step, hypothesis, step.right.value, (0, 0)), index=None)]
+    return ()
 
 
 # --- mistakes whose numbers can be read off the claim -------------------------------------------------------------

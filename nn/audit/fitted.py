@@ -107,10 +107,11 @@ def updated(step: Step, through: Callable[[Any], Any], target: Any) -> Iterator[
         return
     right = step.dz_next @ step.W_next.T
     moved = step.dz_next @ (step.scale * (step.a_k.T @ step.dz_next)).T
-    found = coefficients([through(moved)], np.ravel(target) - np.ravel(through(right)))
-    if found is not None and np.size(target) > 2 and np.isfinite(found[0]):
-        words = f"W{{next}} was already updated, with a learning rate of {float(found[0]):.6g}"
-        yield hypothesis("da", "operand", words, "W was already updated"), right - float(found[0]) * moved
+    found = coefficients([through(moved)], np.ravel(through(right)) - np.ravel(target))
+    if found is not None and np.size(target) > 2:
+        rate = float(found[0])
+        words = f"W{{next}} was already updated, with a learning rate of {rate:.6g}"
+        yield hypothesis("da", "operand", words, "W was already updated"), right - rate * moved
 
 
 def samples(step: Step) -> Iterator[Candidate]:

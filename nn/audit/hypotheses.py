@@ -6,6 +6,7 @@ The order is that of preference, where two mistakes yield the same numbers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -479,6 +480,22 @@ BIASES = [
                "db{k} = the first row of dW{k}"),
     Hypothesis("db", "axis", "db{k} is taken from dW{k}: its last row", lambda s: outer(s.below, s.dz)[-1:],
                "db{k} = the last row of dW{k}"),
+]  # fmt: skip
+
+
+# What has another shape than it should have
+MISSHAPEN = [
+    replace(WEIGHTS[0], make=lambda s: outer(s.a_k, s.dz)),
+    Hypothesis("dW", "operand", "X stands in the place of a{before}", lambda s: outer(s.a[0], s.dz),
+               "dW{k} = X^T dz{k}"),
+    Hypothesis("dW", "operand", "the a of two layers before stands in the place of a{before}",
+               lambda s: outer(s.a[s.k - 2], s.dz) if s.k > 1 else None),
+    Hypothesis("dW", "operand", "dz{next} stands in the place of dz{k}", lambda s: outer(s.below, s.dz_next),
+               "dW{k} = a{before}^T dz{next}"),
+    Hypothesis("db", "axis", "the sum runs over the units instead of the samples",
+               lambda s: s.dz.sum(axis=1, keepdims=True), "db{k} = sum of dz{k} over the units"),
+    Hypothesis("db", "axis", "dz{k} is not summed over the samples", lambda s: s.dz, "db{k} = dz{k}"),
+    Hypothesis("db", "axis", "all samples and units are summed", lambda s: s.dz.sum(keepdims=True)),
 ]  # fmt: skip
 
 

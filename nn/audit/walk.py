@@ -19,7 +19,7 @@ import numpy as np
 
 from nn.audit import fitted
 from nn.audit.claims import Case
-from nn.audit.explanation import Options, cause_of, explained, looseness
+from nn.audit.explanation import Options, cause_of, explained, looseness, misshapen
 from nn.audit.hypotheses import BIASES, BY_OUTPUT, CHILDREN, COMBINED, DZ, FORWARD, LOSS, SLOPES, WEIGHTS
 from nn.audit.report import Cause
 from nn.audit.rules import SAFETY, Known, Rules, exactly
@@ -96,6 +96,7 @@ class Walk:
     # --- forward ---
 
     def _forward(self) -> None:
+        supposed = 0
         a: list[Known] = [Known(self.case.X, np.zeros(self.case.X.shape))]
         z: list[Any] = [None]
         for k in range(1, self.case.L + 1):
@@ -107,12 +108,15 @@ class Walk:
                 if claim is None:
                     if self.hidden is not None and self._hides(kind, k):
                         right = self._supposed(step, self.hidden[1])
+                        supposed += right is not step.right
                     into.append(right)
                     continue
                 known = [(h, None) for h in FORWARD if h.at == kind]
                 self.start = self._judged(self.start, step, right.agrees(claim), known)
                 into.append(exactly(claim, self.case.eps))
         self.z, self.a = z, a
+        if self.hidden is not None and self.hidden[0] < 1 and supposed < 2:
+            raise ValueError("that mistake is one of a single layer here")
 
     def _hides(self, kind: str, k: int) -> bool:
         """Whether the supposed mistake of the forward pass stands there."""
@@ -188,6 +192,12 @@ class Walk:
             readings = [self._da(reading, 0)[0] for reading in readings]
         return sorted(readings, key=COST)
 
+    def _raw(self, kind: str, k: int) -> Any:
+        """A claim of a wrong shape, in the row layout."""
+        raw = np.asarray(self.case.wrong_shapes[f"{kind}{k}"][3], float)
+        raw = raw.reshape(1, -1) if raw.ndim < 2 else raw
+        return raw.T if self.case.layout == "column" else raw
+
     def _step(
         self, kind: str, k: int, right: Known, reading: Reading, da: Known | None = None, dz: Known | None = None
     ) -> Step:
@@ -218,7 +228,7 @@ class Walk:
         return self._judged(reading, step, agrees, known), exactly(claim, 0.0), []
 
     def _right_dz(self, k: int, da: Known, claimed: bool) -> Known:
-        if k == self.case.L and not claimed:
+        if k == self.case.L and not claimed and not self._hides("a", k):
             right = self.rules.dz_of_loss(self.z[k], self.a[k], da)
         else:
             right = self.rules.dz(k, self.z[k], da)
@@ -456,10 +466,13 @@ class Walk:
             ("db", self.rules.db(dz).scaled(scale), BIASES),
         ):
             claim = self.claim(kind, k)
+            step = self._step(kind, k, right, reading, da=da, dz=dz)
             if claim is None:
+                if f"{kind}{k}" in self.case.wrong_shapes:
+                    options = misshapen(step, self._raw(kind, k))
+                    reading = reading.with_(options, f"{kind}{k}") if options else reading
                 continue
             agrees = right.agrees(claim)
-            step = self._step(kind, k, right, reading, da=da, dz=dz)
             mistakes = [] if agrees else [*((h, None) for h in known), *fitted.samples(step)]
             reading = self._judged(reading, step, agrees, mistakes)
         return replace(reading, dz=dz, da=da, later={**reading.later, k: dz.value})
