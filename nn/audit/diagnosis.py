@@ -104,13 +104,13 @@ def diagnosed(given: Case) -> Report:
 def _cheapest(given: Case) -> tuple[list[Reading], Walk]:
     """The readings of the walk whose first reading has the fewest causes, and that walk."""
     best: tuple[list[Reading], Walk] | None = None
-    for walk in _walks(given):
+    for walk in sorted(_walks(given), key=_wrong_steps):  # it is stable: the likeliest convention first
         with np.errstate(all="ignore"):
             found = walk.readings(best[0][0].cost if best else math.inf)
         if found and (best is None or found[0].cost < best[0][0].cost):
             best = found, walk
-        if best is not None and best[0][0].cost == 0.0:
-            return best
+        if best is not None and best[0][0].cost <= 1.01 * PLAIN:  # one cause: no other convention has fewer
+            break
     assert best is not None  # nothing is too dear for the first walk
     if best[0][0].cost >= 2 * PLAIN and _may_come_from_before(best[0][0]):
         for walk in _supposing(given):
@@ -119,6 +119,12 @@ def _cheapest(given: Case) -> tuple[list[Reading], Walk]:
             if found:
                 best = found, walk
     return best
+
+
+def _wrong_steps(walk: Walk) -> int:
+    """How many claims a convention leaves wrong."""
+    with np.errstate(all="ignore"):
+        return walk.wrong_steps()
 
 
 def _misshapen(name: str, kind: str, k: int, message: str, _: Any) -> Cause:

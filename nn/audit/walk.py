@@ -27,6 +27,7 @@ from nn.audit.steps import Hypothesis, Step, factors, made, name_of, odd_factors
 
 PLACES = ("dL/dyhat", "dz of the last layer", "dW and db")  # where 1/n may legally enter
 WIDTH = 8  # readings that are followed at a time
+UNJUDGED = [Cause("", None, (), "unexplained", "")]
 PLAIN, ODD = 1.0, 3.0  # what a cause costs: one that is named, one that is not
 
 
@@ -82,6 +83,7 @@ class Walk:
     def __init__(self, given: Case, reduction: str, place: str, hidden: tuple[int, Hypothesis] | None = None) -> None:
         # hidden: a mistake of the forward pass supposed in a layer, in every layer for 0, in all but the last for -1
         self.case, self.place, self.hidden = given, place, hidden
+        self.judging = True  # whether wrong steps are explained, or only counted
         self.rules = Rules(given, reduction)
         self.whole = self.rules.count
         if place != PLACES[0]:
@@ -166,6 +168,8 @@ class Walk:
         """The reading after a step that is claimed."""
         name, claim = f"{step.kind}{step.k}", self.claim(step.kind, step.k)
         turned = self.case.turned.get((step.kind, step.k))
+        if not self.judging:
+            return reading.with_(() if agrees else UNJUDGED, name)
         options = () if agrees else explained(step, claim, mistakes)
         if turned is None:
             return reading.with_(options, name)
@@ -191,6 +195,14 @@ class Walk:
         if self.claim("da", 0) is not None:
             readings = [self._da(reading, 0)[0] for reading in readings]
         return sorted(readings, key=COST)
+
+    def wrong_steps(self) -> int:
+        """How many of the claims are wrong, given those before them; what is not claimed is taken to be right."""
+        self.judging, reading = False, self.start
+        for k in range(self.case.L, 0, -1):
+            reading = next(self._layer(reading, k))
+        self.judging = True
+        return len(reading.wrong)
 
     def _raw(self, kind: str, k: int) -> Any:
         """A claim of a wrong shape, in the row layout."""
@@ -223,7 +235,7 @@ class Walk:
             return reading, right, hidden
         step, known = self._step("da", k, right, reading), [(h, None) for h in hidden]
         agrees = right.agrees(claim)
-        if k < self.case.L and not agrees:
+        if k < self.case.L and not agrees and self.judging:
             known += [*fitted.children(step, np.ravel, claim), *fitted.updated(step, np.ravel, claim)]
         return self._judged(reading, step, agrees, known), exactly(claim, 0.0), []
 
@@ -242,7 +254,7 @@ class Walk:
         if claim is not None:
             agrees = right.agrees(claim) or self._by_output(k, da, right).agrees(claim)
             mistakes: list[fitted.Candidate] = []
-            if not agrees:
+            if not agrees and self.judging:
                 mistakes = [*self._candidates(step, k, da, hidden), *fitted.slopes(step)]
                 if hidden:
                     mistakes += fitted.clipped(step)
@@ -250,7 +262,8 @@ class Walk:
                     mistakes += self._children(step, k, np.ravel, claim)
                     mistakes += self._updated(step, k, np.ravel, claim)
             after = self._judged(reading, step, agrees, mistakes)
-            if not agrees and after.wrong[-1][0].kind == "unexplained" and self.hidden is None:
+            odd = not agrees and self.judging and after.wrong[-1][0].kind == "unexplained"
+            if odd and self.hidden is None:
                 rows = lambda values: values.reshape(len(values), -1)  # noqa: E731
                 for one, other, value in self._pairs(step, k, da, hidden, rows, claim.ravel()):
                     worst = right.worst(value)
@@ -473,7 +486,8 @@ class Walk:
                     reading = reading.with_(options, f"{kind}{k}") if options else reading
                 continue
             agrees = right.agrees(claim)
-            mistakes = [] if agrees else [*((h, None) for h in known), *fitted.samples(step)]
+            judging = self.judging and not agrees
+            mistakes = [*((h, None) for h in known), *fitted.samples(step)] if judging else []
             reading = self._judged(reading, step, agrees, mistakes)
         return replace(reading, dz=dz, da=da, later={**reading.later, k: dz.value})
 
