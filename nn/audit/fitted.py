@@ -103,10 +103,10 @@ def children(step: Step, through: Callable[[Any], Any], target: Any) -> Iterator
 
 def updated(step: Step, through: Callable[[Any], Any], target: Any) -> Iterator[Candidate]:
     """da_k through a W_{k+1} that was updated already, with the learning rate that fits where none is declared."""
-    if step.case.learning_rate is not None or step.dz_next is None:
+    if step.case.learning_rate is not None or step.dW_next is None:
         return
     right = step.dz_next @ step.W_next.T
-    moved = step.dz_next @ (step.scale * (step.a_k.T @ step.dz_next)).T
+    moved = step.dz_next @ step.dW_next.T
     found = coefficients([through(moved)], np.ravel(through(right)) - np.ravel(target))
     if found is not None and np.size(target) > 2:
         rate = float(found[0])

@@ -323,10 +323,9 @@ def _another_W(offset: int) -> Form:
 
 def _updated(s: Step) -> Any:
     rate = s.case.learning_rate
-    if rate is None or s.dz_next is None:
+    if rate is None or s.dW_next is None:
         return None
-    moved = s.W_next - rate * s.scale * (s.a_k.T @ s.dz_next)
-    return s.dz_next @ moved.T
+    return s.dz_next @ (s.W_next - rate * s.dW_next).T
 
 
 def _another_dz(i: int) -> Form:

@@ -28,6 +28,7 @@ class Step:
     dz: Any = None  # dL/dz_k, the upstream of dW_k and db_k
     dz_next: Any = None  # dL/dz_{k+1}, the upstream of da_k
     da_next: Any = None  # dL/da_{k+1}
+    dW_next: Any = None  # dL/dW_{k+1} as it is claimed, or by the right rule
     others: tuple[Any, ...] = ()  # the dz of other layers that are claimed
     claim: Any = None  # what is claimed here, where it is
     scale: float = 1.0  # the 1/n that enters at dW and db, where it does

@@ -24,6 +24,7 @@ from nn.audit.hypotheses import BIASES, BY_OUTPUT, CHILDREN, COMBINED, DZ, FORWA
 from nn.audit.report import Cause
 from nn.audit.rules import SAFETY, Known, Rules, exactly
 from nn.audit.steps import Hypothesis, Step, factors, made, name_of, odd_factors, slope_of
+from nn.by_hand import ACTIVATIONS
 
 PLACES = ("dL/dyhat", "dz of the last layer", "dW and db")  # where 1/n may legally enter
 WIDTH = 8  # readings that are followed at a time
@@ -113,12 +114,22 @@ class Walk:
                         supposed += right is not step.right
                     into.append(right)
                     continue
-                known = [(h, None) for h in FORWARD if h.at == kind]
+                known: list[fitted.Candidate] = [(h, None) for h in FORWARD if h.at == kind]
+                if kind == "a" and ("z", k) not in self.case.claims:
+                    known += self._through_f(k, a[k - 1], values)
                 self.start = self._judged(self.start, step, right.agrees(claim), known)
                 into.append(exactly(claim, self.case.eps))
         self.z, self.a = z, a
         if self.hidden is not None and self.hidden[0] < 1 and supposed < 2:
             raise ValueError("that mistake is one of a single layer here")
+
+    def _through_f(self, k: int, below: Known, values: tuple[list[Any], list[Any]]) -> Iterator[fitted.Candidate]:
+        """a_k with a mistake in z_k, which is not claimed."""
+        step = Step(self.case, self.rules, "z", k, self.rules.z(k, below), *values)
+        for hypothesis in FORWARD:
+            z = made(hypothesis, step) if hypothesis.at == "z" else None
+            if z is not None and z.shape == step.right.value.shape:
+                yield hypothesis, ACTIVATIONS[self.case.activations[k - 1]].value(z, 1)
 
     def _hides(self, kind: str, k: int) -> bool:
         """Whether the supposed mistake of the forward pass stands there."""
@@ -218,11 +229,14 @@ class Walk:
         others = {j: x for (name, j), x in self.case.claims.items() if name == "dz" and j != k}
         others |= {j: x for j, x in reading.later.items() if j != k}
         dW, db = (None if x is None else x / scale for x in (self.claim("dW", k), self.claim("db", k)))
+        dW_next = self.claim("dW", k + 1)
+        if dW_next is None and reading.dz is not None:
+            dW_next = self.a[k].value.T @ reading.dz.value * scale
         return Step(
             self.case, self.rules, kind, k, right, [None if x is None else x.value for x in self.z],
             [x.value for x in self.a], None if da is None else da.value * here, None if dz is None else dz.value * here,
             None if reading.dz is None else reading.dz.value * here,
-            None if reading.da is None else reading.da.value * here, tuple(x * here for x in others.values()),
+            None if reading.da is None else reading.da.value * here, dW_next, tuple(x * here for x in others.values()),
             self.claim(kind, k), scale, (dW, db), kind == "dz" and self.claim("da", k) is None,
         )  # fmt: skip
 
@@ -275,7 +289,7 @@ class Walk:
         plain = self._parameters(reading, k, da, right)
         yield plain
         by_output = self._by_output(k, da, right)
-        if by_output is not right and ("a", k) not in self.case.claims:
+        if not by_output.agrees(right.value):
             yield self._parameters(reading, k, da, by_output)
         if len(plain.wrong) == len(reading.wrong):
             return
@@ -289,6 +303,8 @@ class Walk:
             if value.shape != right.value.shape or not np.isfinite(value).all():
                 continue
             loose = Known(value, 8 * right.bound + looseness(self.case) * np.abs(value))
+            if (np.abs(value - right.value) <= loose.bound).all():
+                continue  # it makes no difference here
             if self._fits(k, loose) > before:
                 cause = cause_of(step, hypothesis, value, right.worst(value))
                 same = [options for known, options in alike if (np.abs(known.value - value) <= loose.bound).all()]
