@@ -105,6 +105,53 @@ def test_the_published_cross_entropy_is_right_up_to_its_epsilon():
     assert [cause.factor for cause in averaged.causes] == ["n"]
 
 
+def mish(z):
+    return z * np.tanh(np.logaddexp(0, z))
+
+
+def slope_of_mish(z):
+    """As it is published."""
+    above = 4 * (z + 1) + 4 * np.exp(2 * z) + np.exp(3 * z) + np.exp(z) * (4 * z + 6)
+    return np.exp(z) * above / (2 * np.exp(z) + np.exp(2 * z) + 2) ** 2
+
+
+def slope_of_softplus(z):
+    return np.exp(z) / (1 + np.exp(z))
+
+
+def quiet(z):
+    with np.errstate(all="ignore"):
+        return np.exp(-z) / (1 + np.exp(-z)) ** 2
+
+
+def logits(y, z):
+    return np.sum(np.logaddexp(0, 3 * z) - y * z)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "f", "where", "instead"),
+    [
+        (lambda z: np.exp(-z) / (1 + np.exp(-z)) ** 2, "sigmoid", "|z| = 709.8 on for z < 0", "a*(1 - a)"),
+        (lambda z: np.exp(z) / (1 + np.exp(z)) ** 2, sigmoid, "|z| = 709.8 on for z > 0", "a*(1 - a)"),
+        (lambda z: math.exp(-z) / (1 + math.exp(-z)) ** 2, "sigmoid", "|z| = 354.9 on for z < 0", "a*(1 - a)"),
+        (lambda z: slope_of_softplus(-z.astype(np.float32)), "logsigmoid", "|z| = 88.72 on for z < 0", "negative"),
+        (quiet, "sigmoid", "|z| = 709.8 on for z < 0", "a*(1 - a)"),
+        (slope_of_softplus, "softplus", "|z| = 709.8 on for z > 0", "sigmoid(z)"),
+        (lambda z: 1 - (np.sinh(z) / np.cosh(z)) ** 2, np.tanh, "|z| = 710.5 on;", "1 - a**2"),
+        (slope_of_mish, mish, "|z| = 177.4 on for z > 0", "exp(-abs(z))"),
+        (lambda z: -2 * z * np.exp(z * z) / np.exp(2 * z * z), lambda z: np.exp(-z * z), "|z| = 26.57 on;", "negative"),
+        (lambda z: np.exp(z.astype(np.float32)), "exp", "|z| = 88.72 on for z > 0", "float64"),
+        (lambda y, z: 3 * np.exp(3 * z) / (1 + np.exp(3 * z)) - y, logits, "|yhat| = 236.", "exp(-abs(yhat))"),
+    ],
+)
+def test_an_overflow_far_out_is_a_note(claimed, f, where, instead):
+    report = check_derivative(claimed, f)
+    assert report.ok is True, str(report)
+    [note] = [note for note in report.notes if "overflows" in note]
+    assert f"non-finite from {where}" in note
+    assert instead in note.split("; ")[1]
+
+
 # ---------------------------------------------------------------- planted mistakes
 MISTAKES = [
     (lambda z: 2 * slope_of_sigmoid(z), sigmoid, "factor", "2"),
@@ -127,7 +174,13 @@ MISTAKES = [
     (lambda z: sigmoid(z), "silu", "activation-derivative", "a term is missing"),
     (lambda z: slope_of_sigmoid(z) + 1e-3, sigmoid, "activation-derivative", "an epsilon"),
     (lambda z: 0 * z, np.tanh, "zero", "0 everywhere"),
-    (lambda z: np.exp(z) / (1 + np.exp(z)) ** 2, sigmoid, "non-finite", "z = 710.5"),
+    (lambda z: np.where(z > 5, np.nan, slope_of_sigmoid(z)), sigmoid, "non-finite", "nan at z = 5."),
+    (lambda z: slope_of_sigmoid(z) * (z / z), sigmoid, "non-finite", "nan at z = 0,"),
+    (lambda z: np.exp(np.log(sigmoid(z)) + np.log(1 - sigmoid(z))) * (1 - sigmoid(z)) / (1 - sigmoid(z)), sigmoid,
+     "non-finite", "z = 41, 310"),  # 0/0 without an overflow
+    (lambda z: slope_of_sigmoid(z) + 0 * np.exp(np.exp(z)), sigmoid, "non-finite", "nan at z = 7."),
+    (lambda z: np.where(z == 710.5, np.nan, slope_of_sigmoid(z)), sigmoid, "non-finite", "z = 710.5, where"),
+    (lambda z: 2 * np.exp(-z) / (1 + np.exp(-z)) ** 2, sigmoid, "factor", "2"),
     (lambda z: np.cos(3 * z), sigmoid, "unexplained", "not the derivative"),
     (lambda z: np.ones((2, 2)), sigmoid, "shape", "(2, 2)"),
     (lambda z: slope_of_sigmoid(z), "softmax", "softmax-jacobian", "mixes"),
@@ -143,6 +196,7 @@ MISTAKES = [
     (lambda y, yhat: bce(y, yhat.clip(0.1, 0.9)), "bce", "loss-derivative", "clipped too early, at 0.1"),
     (lambda y, yhat: yhat - y, "bce", "loss-derivative", "by z"),
     (lambda y, yhat: 0 * y, "bce", "zero", "0 everywhere"),
+    (lambda y, yhat: np.where(abs(yhat - y) > 100, np.nan, 2 * (yhat - y)), "sse", "non-finite", "nan at y = "),
     (lambda y, yhat: np.sum(yhat - y, axis=0), "sse", "shape", "shape"),
 ]  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""Claims about any recorded graph, taken apart: one idea in each file."""

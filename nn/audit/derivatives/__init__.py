@@ -1,0 +1,1 @@
+"""The derivative of one activation or loss, judged: one idea in each file."""
