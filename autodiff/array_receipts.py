@@ -15,7 +15,7 @@ from autodiff.notation import Expression
 from autodiff.pulls import Pull, back_through, pull_formula, shape_text
 from autodiff.receipts import SHOWN, Receipt, aligned, derivative, shortened
 from autodiff.sweeps import pulled, pushed
-from autodiff.tensor import LinearMap, Tensor
+from autodiff.tensor import LinearMap, Tensor, fitting
 
 FEW = 24  # numbers of an array that are printed; of more, their norm and the largest
 
@@ -34,29 +34,22 @@ class PathsMap(LinearMap):
 
     def pull(self, upstream: Any) -> Any:
         """The contribution to the parent's adjoint of an upstream (of the child's shape)."""
-        given = _fitting(upstream, self.child, "upstream")
+        given = fitting(upstream, self.child, "upstream")
         if self.child is self.parent:
-            return given
+            return given.copy()
         found = pulled(order(self.child), {self.child: given}, inputs=(self.parent, *self.others))
         contribution = found.get(self.parent)
         return np.zeros(self.parent.shape, self.parent.dtype) if contribution is None else np.asarray(contribution)
 
     def push(self, tangent: Any) -> Any:
         """What a tangent of the parent (of its shape) adds to the child's."""
-        given = _fitting(tangent, self.parent, "tangent")
+        given = fitting(tangent, self.parent, "tangent")
         moved = pushed(order(self.child), {self.parent: given}, dict.fromkeys(self.others)).get(self.child)
         return np.zeros(self.child.shape, self.child.dtype) if moved is None else np.array(moved)
 
     def __repr__(self) -> str:
         names = self.child.name or "child", self.parent.name or "parent"
         return f"∂{names[0]}/∂{names[1]} ({shape_text(self.parent.shape)} → {shape_text(self.child.shape)})"
-
-
-def _fitting(array: Any, like: Tensor, what: str) -> Any:
-    array = np.array(array, like.dtype)
-    if array.shape != like.shape:
-        raise ValueError(f"the {what} has the shape {like.shape} of its node, got {array.shape}")
-    return array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,11 +104,9 @@ class ArrayReceipt(Receipt):
         return np.asarray(total)
 
     def __str__(self) -> str:
-        output, wrt = self.symbols
+        output, _ = self.symbols
         if self.wrt is self.output:
             return f"{self.name} = 1: the output itself"
-        if not self.terms:
-            return f"{self.name} = 0: {output} does not depend on {wrt}"
         terms = shortened(self.terms, None)
         pulls = [None if term is None else term.pull(output) for term in terms]
         several = len(terms) > 1
@@ -154,8 +145,6 @@ class ArrayReceipt(Receipt):
         left = self.name.latex()
         if self.wrt is self.output:
             return f"{left} = 1"
-        if not self.terms:
-            return f"{left} = 0"
         terms = shortened(self.terms, None)
         several = len(terms) > 1
         symbols = []

@@ -27,7 +27,7 @@ import numpy as np
 from autodiff.grouping import GROUPED, Scope, common_name, group_keys
 from autodiff.notation import Expression, Node
 from autodiff.pictured import Pictured
-from autodiff.tensor import Tensor
+from autodiff.tensor import MOST_ENTRIES, Tensor, dense
 from autodiff.value import Value
 
 ENTRIES = 50  # steps per member of a body that may be spent on finding every entry of a local derivative
@@ -117,20 +117,14 @@ class BodyMap:
 
         Raises ValueError where it would have more than ten million entries.
         """
-        rows, columns = self.shape
-        if rows * columns > 10_000_000:
-            raise ValueError(f"{self!r} as a matrix has {rows} x {columns} entries; use its pull and push instead")
-        entries = self.entries(limit=None) if isinstance(outputs_of(self.child)[0], Value) else None
-        if entries is not None:
-            dense = np.zeros((rows, columns))
-            for place, number in entries.items():
-                dense[place] = number
-            return dense
-        if rows > columns:
-            pushes = [np.reshape(self.push(unit.reshape(self.parent.shape)), -1) for unit in np.eye(columns)]
-            return np.array(pushes).reshape(columns, rows).T
-        pulls = [np.reshape(self.pull(unit.reshape(self.child.shape)), -1) for unit in np.eye(rows)]
-        return np.array(pulls).reshape(rows, columns)
+        few = self.shape[0] * self.shape[1] <= MOST_ENTRIES
+        entries = self.entries(limit=None) if few else None
+        if entries is None:
+            return dense(self, float)
+        matrix = np.zeros(self.shape)
+        for place, number in entries.items():
+            matrix[place] = number
+        return matrix
 
     def entries(self, limit: int | None = ENTRIES) -> dict[tuple[int, int], float] | None:
         """{(row, column): number} of what a path leads to, between scalar nodes; None if it takes too long to find.

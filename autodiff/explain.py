@@ -30,8 +30,9 @@ def total_derivative(output: Any, wrt: Any, through: Iterable[Any] | Any = None)
     For array nodes the output holds one number, and a local derivative is a linear map: the contribution is the
     upstream pulled through it, an array of the shape of wrt.
 
-    Raises TypeError for what is not a node, and ValueError if a path from wrt to output avoids every node of
-    `through` (the message names the path), or if wrt is a part of an array node and no node of this graph.
+    Raises TypeError for what is not a node, and ValueError if the output does not depend on wrt, if a path from wrt to
+    output avoids every node of `through` (the message names the path), or if wrt is a part of an array node of this
+    graph.
 
     >>> x = Value(3.0, name="x")
     >>> f = (x * x) * x.tanh()
@@ -60,7 +61,11 @@ def total_derivative(output: Any, wrt: Any, through: Iterable[Any] | Any = None)
     kind = ScalarReceipt if isinstance(output, Value) else ArrayReceipt
     if wrt not in graph:
         _refuse_a_part(graph, wrt)
-        return kind(output, wrt, (), (_output_symbol(graph), Expression(wrt.name or "x")))
+        name = wrt.name or repr(wrt)
+        raise ValueError(
+            f"total_derivative: {_output_symbol(graph)} does not depend on {name}: no path leads from there to the "
+            "output, so the derivative is 0 and has no terms. Was a copy of it used? why_zero(output, node) says more"
+        )
     adjoint = adjoints(output)
     terms: list[Any]
     if through is None:

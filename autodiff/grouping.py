@@ -17,18 +17,20 @@ GROUPED = ("neurons", "layers", "matrices")
 MANY = 12  # leaves outside of any scope that feed the same boxes; more of them become one box
 AFFINE = ("add", "mul", "sub", "neg")  # what z = a W + b is made of
 PARAMETER = re.compile(r"(?:[wW]|theta|θ|weight|gamma|γ)(?:\d|_|\[|$)|[bB](?:ias|eta)?(?:\d|_|\[)|bias$")
+NO_PARAMETERS = re.compile(r"(?:input|data|batch|sample|target|label|loss)(?:e?s)?", re.IGNORECASE)  # scopes
 ENTRY = re.compile(r"(.+?)(?:_\d+(?:,\d+)*|\[.*\])$")  # w2_31 is an entry of w2, X[0, 1] one of X
 
 
 def is_parameter(leaf: Any) -> bool:
     """Whether a leaf reads as a parameter: it was made inside a scope, as nn's are, or it is called like one.
 
-    Called like one: w, W1, w2_31, W[0, 1], b1_2, bias, theta, ...; an `a` or `b` alone is an input.
+    A scope called inputs, data, loss or the like holds none. Called like one: w, W1, w2_31, W[0, 1], b1_2, bias,
+    theta, ...; an `a` or `b` alone is an input.
     """
     if leaf.op is not None:
         return False
     if leaf.scope:
-        return bool(leaf.scope[0] != "inputs")
+        return not any(NO_PARAMETERS.fullmatch(name) for name in leaf.scope)
     return bool(leaf.name) and PARAMETER.match(leaf.name) is not None
 
 
@@ -80,10 +82,11 @@ def _effective_scopes(graph: Any) -> dict[Any, Scope]:
     divided: set[Scope] = set()  # scopes in which somebody told the operations apart already
     for node in graph.nodes:
         if node.op is not None:
-            divided.update(node.scope[:depth] for depth in range(len(node.scope)))
+            scope = _once(node.scope)
+            divided.update(scope[:depth] for depth in range(len(scope)))
     scopes: dict[Any, Scope] = {}
     for node in graph.nodes:
-        scope = node.scope
+        scope = _once(node.scope)
         if node.op is not None and scope and scope not in divided:
             deeper: dict[Scope, None] = {}
             for parent in node.parents:
@@ -96,6 +99,11 @@ def _effective_scopes(graph: Any) -> dict[Any, Scope]:
                 scope = scope + next(iter(deeper))
         scopes[node] = scope
     return scopes
+
+
+def _once(scope: Scope) -> Scope:
+    """The scope without a name that stands directly inside of itself, as when nn's "layer 1" is called in another."""
+    return tuple(name for depth, name in enumerate(scope) if not depth or name != scope[depth - 1])
 
 
 UNITS = {"neurons": ("neuron", "unit"), "layers": ("layer", "block"), "matrices": ("layer", "block")}
@@ -120,9 +128,14 @@ def _roles(graph: Any, scopes: dict[Any, Scope], shorten: Callable[[Scope], Scop
     """{node: the matrix it is an entry of}: parameters by name (w1_21 is one of W1), z the affine part, a the rest."""
     roles: dict[Any, str] = {}
     affine: dict[Any, bool] = {}
+    layers = {shorten(scopes[leaf]) for leaf in graph.leaves if graph.is_parameter(leaf)}
     for node in graph.nodes:
         scope = shorten(scopes[node])
         if not scope:
+            continue
+        has_matrices = scope in layers or scope[-1].lower().startswith(UNITS["matrices"])
+        if node.op is not None and not has_matrices:  # such as the loss: it stays whole
+            roles[node] = scope[-1]
             continue
         number = re.search(r"\d+$", scope[-1])
         k = number[0] if number else ""

@@ -1,9 +1,9 @@
 """Formulas: the expression of a node, its local derivatives in symbols, in plain text, LaTeX and MathML.
 
 An `Expression` is a name, a number, or a row of the table applied to expressions. The rules of the table run on
-expressions as they run on floats, so that a local derivative in symbols is the very rule that computes it. The
-structural operations of arrays have no row: a `Form` says how each prints (forms.py). Brackets are set in one place,
-for plain text and LaTeX alike, and MathML is made from the LaTeX.
+expressions as they run on floats, so that a local derivative in symbols is the very rule that computes it, unless
+people know it in another form (textbook.py). The structural operations of arrays have no row: a `Form` says how each
+prints (forms.py). Brackets are set in one place, for plain text and LaTeX alike, and MathML is made from the LaTeX.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from autodiff.names import counted, latex_name, latex_number
 from autodiff.names import number_text as number_text
 from autodiff.primitives import ATOM, PRODUCT, SUM, Primitive, absolute, add, div, mul, neg, power, sub
 from autodiff.tensor import Tensor
+from autodiff.textbook import printed_rule
 from autodiff.value import Value
 
 Node = Value | Tensor
@@ -323,6 +324,8 @@ def constant(x: Any) -> Expression:
 def local_formula(child: Value, position: int, symbol: Callable[[Value], Expression]) -> Expression:
     """d(child)/d(parent) in symbols for the edge at `position`, by the row's rule run on the nodes' symbols.
 
+    The rule as it is printed: see textbook.py.
+
     >>> x, w = Value(2.0, name="x"), Value(3.0, name="w")
     >>> print(local_formula(w * x, 0, symbol=lambda node: Expression(node.name or "y")))
     x
@@ -333,9 +336,7 @@ def local_formula(child: Value, position: int, symbol: Callable[[Value], Express
         symbol(operand) if isinstance(operand, Value) else Expression(operand)
         for operand in ((child.a, child.b) if row.arity == 2 else (child.a,))
     ]
-    rule = (row.da, row.db)[position]
-    assert rule is not None
-    result = rule(symbol(child), *letters)
+    result = printed_rule(row, position)(symbol(child), *letters)
     return result if isinstance(result, Expression) else Expression(float(result))
 
 

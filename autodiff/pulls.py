@@ -2,9 +2,9 @@
 
 dL/dW = X.T @ dL/dz is not written down here: the rule of the operation (operations.py, linear_algebra.py) is run on
 array nodes that stand for the upstream G, the result and the operands, and what it records is the formula. So the
-formula is the rule. Of an elementwise operation it is the row's rule on symbols, summed where the operand was
-repeated. A few rules say less in symbols than in words; they have words, below. A rule that records too much to read,
-or works with numbers that have no name, is told in words too: "pulled back through cholesky".
+formula is the rule. Of an elementwise operation it is the row's rule on symbols, as it is printed (textbook.py), summed
+where the operand was repeated. A few rules say less in symbols than in words; they have words, below. A rule that
+records too much to read, or works with numbers that have no name, is told in words too: "pulled back through cholesky".
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from autodiff.notation import Expression, constant, formula
 from autodiff.operations import Operation
 from autodiff.primitives import ATOM, POWER, PRODUCT, SUM, Primitive
 from autodiff.tensor import LinearMap, Tensor
+from autodiff.textbook import printed_rule
 
 MOST = 8  # operations of a rule that are printed
 PHRASE = 0.5 * SUM  # words behind a formula reach back to its beginning
@@ -102,8 +103,7 @@ def _elementwise(local: LinearMap, upstream: Expression, symbol: Symbol) -> Expr
     """upstream · the row's rule on symbols, summed over the axes along which the operand was repeated."""
     child = local.child
     row: Any = child.op
-    rule = row.db if local.operand else row.da
-    slope = rule(symbol(child), *(symbol_of(x, symbol) for x in child.operands))
+    slope = printed_rule(row, local.operand)(symbol(child), *(symbol_of(x, symbol) for x in child.operands))
     product = upstream * slope
     axes = _repeated(local.parent.shape, child.shape)
     return Expression(_summed(axes), (product,)) if axes and product.head != 0.0 else product

@@ -106,6 +106,11 @@ class Term:
         """upstream * local."""
         return self.upstream * self.local
 
+    @property
+    def figures(self) -> tuple[float, float, float]:
+        """(upstream, local, contribution) as they are printed: a zero has no sign for people."""
+        return self.upstream + 0.0, self.local + 0.0, self.contribution + 0.0
+
 
 class ScalarReceipt(Receipt):
     """The receipt of a scalar node: a table of numbers beside their symbols."""
@@ -123,11 +128,9 @@ class ScalarReceipt(Receipt):
         return derivative(self.symbols[0], term.symbol), local
 
     def __str__(self) -> str:
-        title = f"{self.name} = {number_text(self.total)}"
+        title = f"{self.name} = {number_text(self.total + 0.0)}"
         if self.wrt is self.output:
             return f"{title}: the output itself"
-        if not self.terms:
-            return f"{title}: {self.symbols[0]} does not depend on {self.symbols[1]}"
         symbols, rows = [], []
         for term in shortened(self.terms, None):
             if term is None:
@@ -136,9 +139,13 @@ class ScalarReceipt(Receipt):
                 continue
             upstream, local = self._in_symbols(term)
             symbols.append(str(Expression(TERM, (upstream, local))))
-            above, number, contribution = map(number_text, (term.upstream, term.local, term.contribution))
+            above, number, contribution = map(number_text, term.figures)
             rows.append((term.label, above, str(local), number, contribution))
-        rows = [("child", "upstream", "local", "", "contribution"), *rows, ("sum", "", "", "", number_text(self.total))]
+        rows = [
+            ("child", "upstream", "local", "", "contribution"),
+            *rows,
+            ("sum", "", "", "", number_text(self.total + 0.0)),
+        ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(
@@ -164,7 +171,7 @@ class ScalarReceipt(Receipt):
         """
         left = self.name.latex()
         if not self.terms:
-            return f"{left} = {latex_number(self.total)}"
+            return f"{left} = {latex_number(self.total + 0.0)}"
         symbols, figures = [], []
         for term in shortened(self.terms, None):
             if term is None:
@@ -172,9 +179,11 @@ class ScalarReceipt(Receipt):
                 figures.append(r"\cdots")
                 continue
             symbols.append(Expression(TERM, self._in_symbols(term)).latex())
-            upstream, local = _figure(term.upstream, bracket=bool(figures)), _figure(term.local, bracket=True)
+            upstream, local = _figure(term.figures[0], bracket=bool(figures)), _figure(term.figures[1], bracket=True)
             figures.append(rf"{upstream} \cdot {local}")
-        return aligned(rf"{left} &= {' + '.join(symbols)}", f"&= {' + '.join(figures)} = {latex_number(self.total)}")
+        return aligned(
+            rf"{left} &= {' + '.join(symbols)}", f"&= {' + '.join(figures)} = {latex_number(self.total + 0.0)}"
+        )
 
 
 def aligned(*lines: str) -> str:

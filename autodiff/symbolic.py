@@ -22,17 +22,20 @@ Symbols = dict[Any, Expression]
 KEEP_FILLED: Any = (operations.sum_, operations.reshape, operations.transpose)
 
 
-def derivative_formula(output: Any, wrt: Any) -> Expression:
+def derivative_formula(output: Any, wrt: Any, *, by_name: bool = False) -> Expression:
     """d(output)/d(wrt) as an expression in the names of the nodes: summed over all paths, simplified where it is easy.
 
-    0 where output does not depend on wrt. Of array nodes the matrix equation, for an output of one number. Raises
-    TypeError for what is not a node, ValueError for an output that holds more than one number.
+    0 where output does not depend on wrt. Of array nodes the matrix equation, for an output of one number. by_name: the
+    output may stand in it by its own name, as h in dh/dx = 1 - h² for h = tanh(x). Raises TypeError for what is not a
+    node, ValueError for an output that holds more than one number.
 
     >>> x, w = Value(2.0, name="x"), Value(3.0, name="w")
     >>> h = (w * x).exp()
     >>> h.name = "h"
     >>> print(derivative_formula(h * h + w, w))
     1 + 2 · h · h · x
+    >>> print(derivative_formula(h, w), derivative_formula(h, w, by_name=True))
+    exp(w · x) · x h · x
 
     >>> import numpy as np
     >>> X, v = Tensor(np.ones((5, 3)), name="X"), Tensor(np.ones(3), name="v")
@@ -49,7 +52,7 @@ def derivative_formula(output: Any, wrt: Any) -> Expression:
     nodes = order(output)
     symbols: Symbols = {}
     for node in reversed(nodes):
-        named = node.name and node is not output
+        named = node.name and (by_name or node is not output)
         symbols[node] = Expression(node.name) if named else formula(node, depth=1, label=symbols.get)
     upstream = {output: Expression(1.0)}
     between = dependent(nodes, {wrt: None}) if type(output) is type(wrt) else {}
@@ -57,9 +60,12 @@ def derivative_formula(output: Any, wrt: Any) -> Expression:
         if node is wrt or node not in between:
             continue
         pull = _pull if isinstance(node, Value) else _array_pull
+        parts: Symbols = {}  # those of one node first, so that x * x adds 2 · x to whatever there is
         for parent, part in pull(node, upstream.pop(node), symbols):
             if parent in between:
-                upstream[parent] = _sum(upstream[parent], part) if parent in upstream else part
+                parts[parent] = _sum(parts[parent], part) if parent in parts else part
+        for parent, part in parts.items():
+            upstream[parent] = _sum(upstream[parent], part) if parent in upstream else part
     return _filled(upstream.get(wrt, Expression(0.0)), wrt.shape)
 
 

@@ -1019,7 +1019,7 @@ class LinearMap:
 
     def pull(self, upstream: Any) -> Any:
         """The contribution to the parent's adjoint of an upstream (of the child's shape)."""
-        given = _fitting(upstream, self.child, "upstream")
+        given = fitting(upstream, self.child, "upstream")
         for _, contribution in self._alone().pull(given):
             if type(contribution) is Patch:
                 return contribution.added_to(None, True)
@@ -1028,7 +1028,7 @@ class LinearMap:
 
     def push(self, tangent: Any) -> Any:
         """What a tangent of the parent (of its shape) adds to the child's."""
-        moved = self._alone().push({self.parent: _fitting(tangent, self.parent, "tangent")})
+        moved = self._alone().push({self.parent: fitting(tangent, self.parent, "tangent")})
         return np.zeros(self.child.shape, self.child.dtype) if moved is None else np.array(moved)
 
     def matrix(self) -> Any:
@@ -1042,17 +1042,7 @@ class LinearMap:
         array([[2., 0.],
                [0., 4.]])
         """
-        rows, columns = self.shape
-        if rows * columns > 10_000_000:
-            raise ValueError(f"{self!r} as a matrix has {rows} x {columns} entries; use its pull and push instead")
-        if rows > columns:
-            try:
-                pushes = [self.push(unit.reshape(self.parent.shape)).reshape(-1) for unit in np.eye(columns)]
-                return np.array(pushes, self.child.dtype).reshape((columns, rows)).T
-            except operations.NoForwardRule:
-                pass
-        pulls = [self.pull(unit.reshape(self.child.shape)).reshape(-1) for unit in np.eye(rows)]
-        return np.array(pulls, self.child.dtype).reshape((rows, columns))
+        return dense(self, self.child.dtype)
 
     def _alone(self) -> Tensor:
         """The child with all other operands as constants: in x * x the two edges are told apart by that."""
@@ -1066,7 +1056,26 @@ class LinearMap:
         return f"∂{self.child.op.name if self.child.op else ''}/∂{below} ({sizes})"
 
 
-def _fitting(array: Any, like: Tensor, what: str) -> Any:
+MOST_ENTRIES = 10_000_000  # of a matrix that is made
+
+
+def dense(local: Any, dtype: Any) -> Any:
+    """The matrix of a linear map that has shape, child, parent, pull and push: by its rows, or columns if fewer."""
+    rows, columns = local.shape
+    if rows * columns > MOST_ENTRIES:
+        raise ValueError(f"{local!r} as a matrix has {rows} x {columns} entries; use its pull and push instead")
+    if rows > columns:
+        try:
+            pushes = [np.reshape(local.push(unit.reshape(local.parent.shape)), -1) for unit in np.eye(columns)]
+            return np.array(pushes, dtype).reshape((columns, rows)).T
+        except operations.NoForwardRule:
+            pass
+    pulls = [np.reshape(local.pull(unit.reshape(local.child.shape)), -1) for unit in np.eye(rows)]
+    return np.array(pulls, dtype).reshape((rows, columns))
+
+
+def fitting(array: Any, like: Tensor, what: str) -> Any:
+    """The array in the dtype of a node; ValueError if it has not its shape. what: what the array is, in a word."""
     array = np.asarray(array, like.dtype)
     if array.shape != like.shape:
         raise ValueError(f"the {what} has the shape {like.shape} of its node, got {array.shape}")

@@ -22,7 +22,17 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-DEMOS = ("total_derivative", "network", "crosscheck", "magnifications", "circles", "errata", "trial")
+DEMOS = (
+    "total_derivative",
+    "network",
+    "equations",
+    "pictures",
+    "crosscheck",
+    "magnifications",
+    "circles",
+    "errata",
+    "trial",
+)
 
 
 class Stage:

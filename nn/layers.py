@@ -207,6 +207,13 @@ class Neuron(Module):
         return f"{kind}Neuron({self.layer.W.shape[0]})"
 
 
+def _name(units: Any, letter: str) -> None:
+    """Names the Values in an array (n, units): x_2, or of several samples x_5,2."""
+    for row, sample in enumerate(units, 1):
+        for column, unit in enumerate(sample, 1):
+            unit.name = f"{letter}_{column}" if len(units) == 1 else f"{letter}_{row},{column}"
+
+
 class MLP(Module):
     """A multilayer perceptron: n_in inputs and one layer per entry of n_outs.
 
@@ -294,11 +301,12 @@ class MLP(Module):
         """(z, a): every z_k = a_{k-1} W_k + b_k and a_k = f_k(z_k) of a batch X (n, n_0), lists over the layers.
 
         As in the document, a[0] is X, here as nodes, and z[0] is None. After loss.backward() their grads are the
-        dz and da of the matrix formulas. Tensors are named z1, a1, ... as they are here.
+        dz and da of the matrix formulas. Tensors are named z1, a1, ... as they are here; Values by their unit, a1_2,
+        or where there are several samples by sample and unit, a1_5,2; all counted from 1.
 
         >>> z, a = MLP(2, [3, 1], seed=0).trace(np.ones((5, 2)))
-        >>> [array.shape for array in a], a[1][0, 0].op is z[1][0, 0].op
-        ([(5, 2), (5, 3), (5, 1)], False)
+        >>> [array.shape for array in a], a[1][0, 0].op is z[1][0, 0].op, a[1][4, 1].name
+        ([(5, 2), (5, 3), (5, 1)], False, 'a1_5,2')
         """
         z: list[Any] = [None]
         x = _input(X if isinstance(X, Tensor) else np.asarray(X), self.magnification)
@@ -314,6 +322,10 @@ class MLP(Module):
                 a.append(layer._f(z[-1]))
             if self.magnification == "array":
                 a[-1].name, z[-1].name = f"a{k}", f"z{k}"  # of the identity a is z, and called so
+        if self.magnification == "scalar":
+            for k, (sums, units) in enumerate(zip(z, a, strict=True)):
+                _name(units, f"a{k}" if k else "x")
+                _name(sums if k else (), f"z{k}")
         return z, a
 
     def __call__(self, x: Any) -> Any:

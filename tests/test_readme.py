@@ -32,7 +32,8 @@ def test_the_examples_run(tmp_path, monkeypatch):
         TABLE.pop("swish", None)  # an example adds a row
     assert outcome.attempted > 45
     assert outcome.failed == 0
-    assert (tmp_path / "y.svg").read_text(encoding="utf-8").startswith("<svg")
+    for name in ("scalars.svg", "layers.svg"):
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith("<svg")
 
 
 def test_every_demo_is_listed():

@@ -104,6 +104,8 @@ def view(
             graph = coarser = _legible(whole)
             why = f": one for every {singular(coarser.to)}, as more than {LEGIBLE} nodes are hard to read; "
             why += "collapse=None draws all"
+        elif graph is whole and count > LEGIBLE:
+            why = _advice(whole)
     elif collapse is None or collapse is False:
         graph = whole
     else:
@@ -112,7 +114,7 @@ def view(
     if limit is not None and boxes > limit:
         raise ValueError(_refusal(graph, whole, limit, collapse))
     if graph is whole:
-        return graph, ""
+        return graph, why
     return graph, f"{boxes:,} boxes stand for {count:,} nodes{why}."
 
 
@@ -145,6 +147,15 @@ def _legible(graph: Any) -> Any:
         return neurons
     layers = graph.collapse("layers")
     return layers if len(layers.nodes) < len(neurons.nodes) else neurons
+
+
+def _advice(whole: Any) -> str:
+    """The caption of a large picture that had no scope to collapse by."""
+    named = sum(1 for node in whole.nodes if node.name)
+    names = f"; collapse='names' draws the {named} with a name" if 1 < named <= LEGIBLE else ""
+    return (
+        f"{len(whole.nodes):,} boxes are hard to read. Nodes made inside of scopes collapse to a box for each{names}."
+    )
 
 
 def _refusal(graph: Any, whole: Any, limit: int, collapse: Any) -> str:

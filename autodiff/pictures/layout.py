@@ -36,11 +36,14 @@ LABEL: Size = (48.0, 16.0)  # room for an arrow's label when nobody says how lar
 HEAD = 12.0  # the last px of an arrow run straight into the box: the arrow's head
 FAN = 26.0  # least distance from a column to its lane ...
 FAN_SLOPE = 0.14  # ... how much wider for every px that the steepest arrow climbs there ...
-FAN_MOST = 150.0  # ... and the most
+FAN_MOST = 150.0  # ... and the most ...
+FAN_BARE = 300.0  # ... where arrows have no labels, and so may be many
 GAP_BOX, GAP_TRUNK, GAP_LABEL = 26.0, 16.0, 8.0  # free px around things of one column or lane
+GAP_BARE = 4.0  # around an arrow whose label takes no room
 PORT = 14.0  # px between the points where arrows enter a box, if it is high enough
+SLACK, SCREEN = 1.5, 1000.0  # how much higher than its fullest column a picture gets, if it gets higher than that
 SWEEPS, IDLE, ROUNDS = 24, 6, 60  # the most tries to undo crossings, of these in vain; to even out heights
-TRUNKS, WORK = 100_000, 600_000  # the most trunks, the most steps: huge graphs come out coarser, not later
+TRUNKS, WORK = 100_000, 300_000  # the most trunks, the most steps: huge graphs come out coarser, not later
 DOT_BOXES, DOT_SECONDS = 250, 4.0  # engine "auto" does not ask `dot` about more boxes, nor wait any longer
 DOT_PATIENCE = 60.0  # seconds that engine "dot" waits
 
@@ -99,8 +102,16 @@ def _own(sizes: Sizes, arrows: Arrows, labels: Sizes) -> Layout:
     if not sizes:
         return Layout((), (), 0.0, 0.0, "own")
     net, lanes = _ordered(len(sizes), arrows)
-    block = _blocks(net, lanes, arrows)
-    return _draw(net, lanes, _heights(net, lanes, block, sizes, labels), sizes, labels)
+    may = set(range(len(net.links)))  # which links may run straight
+    while True:  # in large pictures long arrows would keep so much apart that most of the picture is empty
+        block = _blocks(net, lanes, arrows, may)
+        stack = _Stack(net, lanes, block, sizes, labels)
+        wrong = stack.too_high(max(SLACK * stack.tallest, SCREEN)) if may else set()
+        if not wrong:
+            return _draw(net, lanes, _heights(net, block, stack), sizes, labels)
+        straight = {link for link, (left, right) in enumerate(net.links) if block[left] == block[right]}
+        few = {link for link in straight if block[net.links[link][0]] not in wrong}
+        may = few if len(may) == len(net.links) and 2 * len(few) > len(straight) else set()
 
 
 def _ordered(boxes: int, arrows: Arrows) -> tuple[_Net, list[list[int]]]:
@@ -219,7 +230,7 @@ def _uncross(net: _Net) -> None:
 
     best, best_columns = net.crossings(), [column.copy() for column in net.columns]
     idle = 0  # sweeps in a row that made it no better
-    for sweep in range(min(SWEEPS, WORK // (2 * len(net.links) + 1))):
+    for sweep in range(min(SWEEPS, WORK // (len(net.links) + 1))):
         if best == 0 or idle == IDLE:
             break
         neighbours, columns = (net.lefts, net.columns) if sweep % 2 else (net.rights, net.columns[::-1])
@@ -235,8 +246,10 @@ def _uncross(net: _Net) -> None:
     net.renumber(best_columns)
 
 
-def _blocks(net: _Net, lanes: list[list[int]], arrows: Arrows) -> list[int]:
+def _blocks(net: _Net, lanes: list[list[int]], arrows: Arrows, may: set[int]) -> list[int]:
     """For every item, and then every link, its block. Blocks never cross: any two that meet have one order.
+
+    may: the links that may run straight.
 
     Straight are, most wanted first: trunks; the main chain, where a parent is deeper than the others and has
     no other such child; both ends of long arrows. What is on a par stands evenly about its child or parent.
@@ -264,7 +277,7 @@ def _blocks(net: _Net, lanes: list[list[int]], arrows: Arrows) -> list[int]:
             below_last = all(end[0] < ends[0] and end[1] < ends[1] for end in straight[at - 1 : at])
             above_next = all(end[0] > ends[0] and end[1] > ends[1] for end in straight[at : at + 1])
             wanted = fans[left] == 1 if want[link] == 3 else want[link] > 0
-            if wanted and below_last and above_next:
+            if wanted and below_last and above_next and link in may:
                 straight.insert(at, ends)
                 block[right] = block[items + link] = block[left]
             elif right >= boxes:
@@ -272,38 +285,64 @@ def _blocks(net: _Net, lanes: list[list[int]], arrows: Arrows) -> list[int]:
     return block
 
 
-def _heights(net: _Net, lanes: list[list[int]], block: list[int], sizes: Sizes, labels: Sizes) -> list[float]:
+class _Stack:
+    """Blocks upon each other, and nothing too near.
+
+    above, below: block -> the next ones, each with the least distance. order: the blocks from top to bottom. at: the y
+    of every block to begin with. tallest: the height of the fullest column.
+    """
+
+    __slots__ = ("above", "at", "below", "high", "order", "tallest")
+
+    def __init__(self, net: _Net, lanes: list[list[int]], block: list[int], sizes: Sizes, labels: Sizes) -> None:
+        items = len(net.place)
+        high = [size[1] for size in sizes] + [0.0] * (len(block) - len(sizes))
+        gap = [GAP_BOX] * len(sizes) + [GAP_TRUNK] * (len(block) - len(sizes))
+        for link, arrow in net.carrier.items():
+            high[items + link], gap[items + link] = labels[arrow][1], GAP_LABEL if labels[arrow][1] else GAP_BARE
+        above: list[list[tuple[int, float]]] = [[] for _ in block]
+        below: list[list[tuple[int, float]]] = [[] for _ in block]
+        first: list[list[float]] = [[] for _ in block]  # block -> where its things are in columns about y = 0
+        self.tallest = 0.0
+        for rank in (*net.columns, *([items + link for link in lane] for lane in lanes)):
+            aparts = [(high[a] + gap[a] + high[b] + gap[b]) / 2 for a, b in itertools.pairwise(rank)]
+            for upper, lower, apart in zip(rank, rank[1:], aparts, strict=False):
+                above[block[lower]].append((block[upper], apart))
+                below[block[upper]].append((block[lower], apart))
+            self.tallest = max(self.tallest, sum(aparts))
+            for thing, y in zip(rank, itertools.accumulate(aparts, initial=-sum(aparts) / 2), strict=False):
+                first[block[thing]].append(y)
+        waiting = [len(those) for those in above]
+        order = [b for b, those in enumerate(first) if those and not waiting[b]]
+        for b in order:  # grows: from top to bottom
+            for lower, _ in below[b]:
+                waiting[lower] -= 1
+                if not waiting[lower]:
+                    order.append(lower)
+        at = [sum(those) / max(len(those), 1) for those in first]
+        for b in order:  # push down what is too near
+            at[b] = max([at[b], *[at[upper] + apart for upper, apart in above[b]]])
+        self.above, self.below, self.order, self.at, self.high = above, below, order, at, high
+
+    def too_high(self, height: float) -> set[int]:
+        """The blocks that lie in a stack higher than that."""
+        upper = [0.0] * len(self.at)
+        lower = upper.copy()
+        for b in self.order:
+            upper[b] = max([upper[other] + apart for other, apart in self.above[b]], default=0.0)
+        for b in reversed(self.order):
+            lower[b] = max([lower[other] + apart for other, apart in self.below[b]], default=0.0)
+        return {b for b in self.order if upper[b] + lower[b] > height}
+
+
+def _heights(net: _Net, block: list[int], stack: _Stack) -> list[float]:
     """The y of every item and then of every link: arrows as level as the distances between blocks allow.
 
     Arrows are springs. In turn every block moves to where its springs are at rest; what is in its way moves
     along if all of them together gain by it.
     """
     items = len(net.place)
-    high = [size[1] for size in sizes] + [0.0] * (len(block) - len(sizes))
-    gap = [GAP_BOX] * len(sizes) + [GAP_TRUNK] * (len(block) - len(sizes))
-    for link, arrow in net.carrier.items():
-        high[items + link], gap[items + link] = labels[arrow][1], GAP_LABEL
-    above: list[list[tuple[int, float]]] = [[] for _ in block]  # block -> (a next one above, least distance)
-    below: list[list[tuple[int, float]]] = [[] for _ in block]
-    first: list[list[float]] = [[] for _ in block]  # block -> where its things are in columns about y = 0
-    for rank in (*net.columns, *([items + link for link in lane] for lane in lanes)):
-        aparts = [(high[a] + gap[a] + high[b] + gap[b]) / 2 for a, b in itertools.pairwise(rank)]
-        for upper, lower, apart in zip(rank, rank[1:], aparts, strict=False):
-            above[block[lower]].append((block[upper], apart))
-            below[block[upper]].append((block[lower], apart))
-        for thing, y in zip(rank, itertools.accumulate(aparts, initial=-sum(aparts) / 2), strict=False):
-            first[block[thing]].append(y)
-    waiting = [len(those) for those in above]
-    order = [b for b, those in enumerate(first) if those and not waiting[b]]
-    for b in order:  # grows: from top to bottom
-        for lower, _ in below[b]:
-            waiting[lower] -= 1
-            if not waiting[lower]:
-                order.append(lower)
-    at = [sum(those) / max(len(those), 1) for those in first]
-    for b in order:  # push down what is too near
-        at[b] = max([at[b], *[at[upper] + apart for upper, apart in above[b]]])
-
+    above, below, order, at = stack.above, stack.below, stack.order, stack.at
     springs: list[list[tuple[int, float]]] = [[] for _ in block]
     for label, (left, right) in enumerate(net.links, items):  # it keeps to the head rather than to the tail
         for one, two, strength in ((left, right, 1.0), (left, label, 0.02), (right, label, 0.3)):
@@ -341,7 +380,7 @@ def _heights(net: _Net, lanes: list[list[int]], block: list[int], sizes: Sizes, 
                         force[other] += sign * step * strength
         if moved < 1.0 or work < 0:
             break
-    top = min(at[b] - height / 2 for b, height in zip(block, high, strict=True))
+    top = min(at[b] - height / 2 for b, height in zip(block, stack.high, strict=True))
     return [at[b] - top for b in block]
 
 
@@ -364,8 +403,9 @@ def _draw(net: _Net, lanes: list[list[int]], y: list[float], sizes: Sizes, label
         width = max([sizes[item][0] for item in column if item < boxes])
         spans.append((x, x + width))
         climb = max([abs(y[items + link] - y[net.links[link][0]]) for link in lane], default=0.0)
-        x += width + min(FAN + FAN_SLOPE * climb, FAN_MOST)
+        x += width
         width = max([labels[net.carrier[link]][0] for link in lane if link in net.carrier], default=0.0)
+        x += min(FAN + FAN_SLOPE * climb, FAN_MOST if width else FAN_BARE)
         lane_spans.append((x, x + width))
         climb = max([abs(y[items + link] - port[link]) for link in lane], default=0.0)
         x += width + min(FAN / 2 + FAN_SLOPE * climb, FAN_MOST) + HEAD
@@ -430,7 +470,8 @@ def _dot(sizes: Sizes, arrows: Arrows, labels: Sizes, seconds: float) -> Layout:
     levels = [[f"b{item}" for item in column if item < net.boxes] for column in net.columns]
     levels += [[f"l{net.carrier[link]}" for link in lane if link in net.carrier] for lane in lanes]
     names = [*[f"b{i}" for i in range(len(sizes))], *[f"l{i}" for i in range(len(arrows))]]
-    lines = ["digraph {rankdir=LR nodesep=0.25 ranksep=0.5 edge [dir=none tailport=e weight=2]"]
+    apart, ahead = (0.25, 0.5) if any(height for _, height in labels) else (0.05, 1.5)
+    lines = [f"digraph {{rankdir=LR nodesep={apart} ranksep={ahead} edge [dir=none tailport=e weight=2]"]
     lines.append('node [shape=box fixedsize=true label=""]')
     for name, (width, height) in zip(names, (*sizes, *labels), strict=True):
         lines.append(f"{name} [width={width / 72:.4f} height={height / 72:.4f}]")

@@ -5,6 +5,7 @@ A Scene is drawn as SVG and written as Graphviz source; nodes are told apart by 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ __all__ = ["DASH", "Arrow", "Box", "Drawable", "Scene", "number", "scene"]
 DASH = "\N{EN DASH}"  # stands for a gradient that no backward pass has computed: 0 would be a claim
 TIMES = "\N{MULTIPLICATION SIGN}"
 SHOWN = 4  # numbers of an array; of larger ones the shape stands for them
+CROWD, MANY = 3, 100  # arrows per box, and in all, beyond which their labels are left out
 ALIKE = 5e-3  # relative: numbers that the three digits of a label do not tell apart
 
 
@@ -99,6 +101,21 @@ def scene(graph: Drawable, caption: str = "") -> Scene:
         for arrow in arrows
     )
     return Scene(boxes, arrows, caption, str(graph.label(nodes[-1])) if nodes else "nothing", weights)
+
+
+def crowded(scene: Scene) -> bool:
+    """Whether there are too many arrows for every one to have a label."""
+    return len(scene.arrows) > max(MANY, CROWD * len(scene.boxes))
+
+
+def uncrowded(scene: Scene) -> Scene:
+    """The scene; where its arrows are very many, without their labels, and its caption says so."""
+    if not crowded(scene):
+        return scene
+    count = len(scene.arrows)
+    note = f"The local derivatives of {count} arrows are too many to print; they are in the tooltips."
+    arrows = tuple(dataclasses.replace(arrow, label="") for arrow in scene.arrows)
+    return dataclasses.replace(scene, arrows=arrows, caption=f"{scene.caption} {note}".strip())
 
 
 # --- texts ---
@@ -293,7 +310,8 @@ def _of_arrays(graph: Drawable, edge: Any) -> str:
         other = f"operand {2 - place}" if len(child.operands) == 2 else "…"
     simple = other.isidentifier() or len(other) < 3
     if name == "matmul":
-        other = f"{other if simple else f'({other})'}ᵀ"
+        turned = other.endswith(".T") and other[:-2].isidentifier()  # the transpose of k.T is k
+        other = other[:-2] if turned else f"{other if simple else f'({other})'}ᵀ"
         return f"· {other}" if place == 0 else f"{other} ·"
     if name == "add" and edge.parent.size < child.size:
         return "Σ"  # it was broadcast

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from autodiff.pictures.layout import Layout, Point, Route, layout
-from autodiff.pictures.scene import Arrow, Box, Drawable, Scene, scene
+from autodiff.pictures.scene import Arrow, Box, Drawable, Scene, crowded, scene, uncrowded
 from autodiff.pictures.text import CELL, FONT, clean, escaped, shortened, text_at, width_of, wrapped
 
 __all__ = ["SCHEMES", "Paint", "drawn_arrow", "drawn_box", "page", "placed", "svg_of", "to_svg"]
@@ -106,13 +106,14 @@ def to_svg(
 def placed(scene: Scene, engine: str = "auto") -> tuple[Layout, list[tuple[float, float]], list[tuple[float, float]]]:
     """(the Layout of a scene, the sizes of its boxes, the sizes of its arrows' labels)."""
     sizes = [_box_size(box) for box in scene.boxes]
-    labels = [(width_of(clean(a.label), TEXT) + 8.0, 17.0) if a.label else (6.0, 10.0) for a in scene.arrows]
+    bare = (0.0, 0.0) if crowded(scene) else (6.0, 10.0)
+    labels = [(width_of(clean(a.label), TEXT) + 8.0, 17.0) if a.label else bare for a in scene.arrows]
     return layout(sizes, [(arrow.tail, arrow.head) for arrow in scene.arrows], engine, labels=labels), sizes, labels
 
 
 def svg_of(scene: Scene, title: str | None = None, *, engine: str = "auto", scheme: str = "auto") -> str:
-    """A Scene as SVG text; see `to_svg`."""
-    paint = Paint(scheme)
+    """A Scene as SVG text; see `to_svg`. Of very many arrows only the tooltips tell the local derivatives."""
+    paint, scene = Paint(scheme), uncrowded(scene)
     at, sizes, labels = placed(scene, engine)
     parts = []
     arrows = list(zip(scene.arrows, scene.weights, at.routes, labels, strict=True))

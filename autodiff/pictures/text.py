@@ -21,9 +21,12 @@ def text_at(x: float, y: float, text: str, look: str) -> str:
 
 def clean(text: str, keep_lines: bool = False) -> str:
     """Text with what XML cannot hold replaced: control characters, lone surrogates, noncharacters."""
+    text = str(text)
+    if text.isprintable():  # nearly all are
+        return text
     keep = "\n" if keep_lines else ""
     lost = "\N{REPLACEMENT CHARACTER}"
-    return "".join(c if c in keep or c.isprintable() else " " if c.isspace() else lost for c in str(text))
+    return "".join(c if c in keep or c.isprintable() else " " if c.isspace() else lost for c in text)
 
 
 def cells(character: str) -> float:

@@ -263,7 +263,7 @@ def test_a_recorded_network_collapses_to_a_box_for_every_neuron():
     assert [layers.label(box) for box in layers.nodes] == ["inputs", "layer 1", "layer 2", "layer 3", "L"]
     matrices = graph.collapse("matrices")
     names = [name for k in (1, 2, 3) for name in (f"W{k}", f"b{k}", f"z{k}", f"a{k}")]
-    assert sorted(box.name for box in matrices.nodes) == sorted(["inputs", *names, "L"])
+    assert sorted(box.name for box in matrices.nodes) == sorted(["x", *names, "L"])
     for collapsed in (layers, matrices):
         assert wrong_sums(collapsed) == []
 
@@ -392,6 +392,32 @@ def test_parameters_are_told_from_inputs():
         (Value(1.0, "b"), False), (Value(1.0, "weather"), False), (Value(1.0), False), (Value(1.0, "theta"), True),
     ]:  # fmt: skip
         assert Graph(leaf * 1.0).is_parameter(leaf) is expected, leaf
+    for name, expected in [
+        ("inputs", False),
+        ("Data", False),
+        ("loss", False),
+        ("encoder", True),
+        ("input layer", True),
+    ]:
+        with scope(name), scope("part"):
+            leaf = Value(1.0)
+        assert Graph(leaf * 1.0).is_parameter(leaf) is expected, name
     b = Value(1.0, "b")
     assert Graph(b * 2.0, parameters=[b]).is_parameter(b)
     assert not Graph(net.layers[0].W[0, 0] * 2.0, parameters=[b]).is_parameter(net.layers[0].W[0, 0])
+
+
+def test_a_layer_called_inside_a_scope_of_its_own_name_and_a_loss_in_one():
+    net = nn.MLP(2, [2, 1], activations=["tanh", "sigmoid"], seed=0)
+    units = [Value(0.5, "x_1"), Value(-1.0, "x_2")]
+    for number, layer in enumerate(net.layers, 1):
+        with scope(f"layer {number}"):
+            units = layer(units)
+    with scope("loss"):
+        loss = (units[0] if isinstance(units, list) else units) ** 2 - 0.5
+        loss = loss * loss
+    graph = Graph(loss)
+    assert [graph.collapse("layers").label(box) for box in graph.collapse("layers").nodes[2:]] == [
+        "layer 1", "layer 2", "loss"
+    ]  # fmt: skip
+    assert [box.name for box in graph.collapse("matrices").nodes][-1] == "loss"

@@ -545,3 +545,10 @@ def test_what_is_for_numbers_alone_says_what_there_is_for_arrays():
     x = Tensor([1.0, 2.0], "x")
     with pytest.raises(TypeError, match=r"Graph\(output\).*adjoints\(output\).*first_nonfinite.*scalars"):
         checked_value(np.sum(x * x), "paths(output, ...)")
+
+
+@pytest.mark.parametrize("stranger", [Value(2.0, "z"), 2.0, "x"])
+def test_what_is_no_node_of_the_graph_has_no_symbol(stranger):
+    x = Value(2.0, "x")
+    with pytest.raises(KeyError, match="is no node of this graph, which holds the 2 ancestors"):
+        Graph(x * x).label(stranger)

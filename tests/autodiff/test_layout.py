@@ -7,9 +7,10 @@ import json
 import math
 import shutil
 import subprocess
+from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autodiff.pictures.layout import layout
@@ -91,6 +92,48 @@ def overlap(a, b, least=1e-6) -> bool:
 
 
 # ------------------------------------------------------------------------------------------- our own layout
+
+
+@pytest.fixture
+def bent(monkeypatch):
+    """Every arrow that takes room by running straight is bent, as in large pictures."""
+    monkeypatch.setattr("autodiff.pictures.layout.SCREEN", 0.0)
+    monkeypatch.setattr("autodiff.pictures.layout.SLACK", 1.0)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(dags(), st.randoms(use_true_random=False))
+def test_own_layout_with_bent_arrows_has_no_faults(bent, dag, random):
+    boxes, arrows = dag
+    sizes, labels = [(90.0, 60.0)] * boxes, [(random.choice((0.0, 40.0)), 17.0) for _ in arrows]
+    assert faults(sizes, arrows, layout(sizes, arrows, "own", labels=labels), labels) == []
+
+
+def large_dag(boxes, seed):
+    """Boxes that each read two of all before them: arrows pass many columns."""
+    random = Random(seed)
+    return [(tail, head) for head in range(10, boxes) for tail in random.sample(range(head), 2)]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_large_picture_is_not_much_higher_than_its_fullest_column(seed, monkeypatch):
+    boxes, arrows = 400, large_dag(400, seed)
+    placed = layout([(130.0, 70.0)] * boxes, arrows, "own")
+    fullest = 0.0
+    for column in {x for x, _ in placed.centres}:
+        own = sum(1 for x, _ in placed.centres if x == column)
+        passing = {t for t, h in arrows if placed.centres[t][0] < column < placed.centres[h][0]}
+        fullest = max(fullest, 96.0 * own + 16.0 * len(passing))
+    assert placed.height < 1.5 * fullest
+    monkeypatch.setattr("autodiff.pictures.layout.SLACK", 1e9)  # with all long arrows straight it is
+    assert layout([(130.0, 70.0)] * boxes, arrows, "own").height > 2.0 * fullest
+
+
+def test_a_picture_that_fits_a_screen_keeps_its_long_arrows_straight(monkeypatch):
+    arrows = [(0, 1), (1, 2), (2, 3), (0, 3), (3, 4), (0, 4), (1, 4), (1, 3)]
+    placed = layout([(80.0, 50.0)] * 5, arrows, "own")
+    monkeypatch.setattr("autodiff.pictures.layout.SLACK", 1e9)
+    assert layout([(80.0, 50.0)] * 5, arrows, "own") == placed
 
 
 @settings(deadline=None, max_examples=60)

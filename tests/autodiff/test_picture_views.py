@@ -66,7 +66,10 @@ def test_a_small_graph_is_drawn_whole_and_a_large_one_without_scopes_too():
     assert len(small) <= 150
     assert view(small) == (small, "")
     plain = Graph(chain(400, Value(1.0, "x")))
-    assert view(plain) == (plain, "")
+    shown, caption = view(plain)
+    assert shown is plain
+    assert caption == "401 boxes are hard to read. Nodes made inside of scopes collapse to a box for each."
+    assert view(plain, collapse=None) == (plain, "")  # as it was asked for
     with scope("layer 1"):
         y = chain(150, Value(1.0, "x"))
     at_most, more = Graph(y.parents[0]), Graph(y)
@@ -352,3 +355,10 @@ def test_what_a_notebook_gets_never_raises(monkeypatch):
     assert list(graph._repr_mimebundle_()) == ["text/plain"]
     monkeypatch.setattr(Graph, "__repr__", lambda self: 1 / 0)
     assert "Graph object" in graph._repr_mimebundle_()["text/plain"]
+
+
+def test_the_transpose_of_a_transpose_is_left_out():
+    k, q = Tensor(np.ones((3, 2)), "k"), Tensor(np.ones((3, 2)), "q")
+    texts = shown(Graph(np.sum(q @ k.T)).to_svg(engine="own"))
+    assert "· k" in texts
+    assert not any("k.T)" in text for text in texts)

@@ -170,3 +170,25 @@ def test_equal_graphs_give_equal_pictures(engine):
 )  # fmt: skip
 def test_numbers_are_short_and_have_a_minus_sign(x, text):
     assert number(x) == text
+
+
+def layers_of(width: int) -> Drawn:
+    """Two layers of so many boxes, each read by each."""
+    first = [Node(1.0, f"x{i}", reached=True) for i in range(width)]
+    second = [Node(1.0, f"h{i}", "·", tuple((x, 0.25) for x in first), reached=True) for i in range(width)]
+    return Drawn(*first, *second)
+
+
+def test_of_very_many_arrows_the_tooltips_alone_tell_the_local_derivatives():
+    few, many = to_svg(layers_of(6)), to_svg(layers_of(12), caption="12 and 12.")
+    assert shown(few).count("0.25") == 36
+    assert shown(many).count("0.25") == 0
+    assert sum("= 0.25\n" in tip for tip in tooltips(many)) == 144
+    said = "12 and 12. The local derivatives of 144 arrows are too many to print; they are in the tooltips."
+    assert said in " ".join(shown(many))
+    assert heights(many) < 12 * 110.0  # the boxes alone take the room
+    assert to_dot(layers_of(12)).count("0.25") == 144  # others will lay it out
+
+
+def heights(svg: str) -> float:
+    return float(parsed(svg).get("viewBox").split()[3])

@@ -828,3 +828,15 @@ def test_a_layer_of_softmax_on_a_list_is_its_row():
     assert functools.reduce(operator.add, out).data == pytest.approx(1.0, rel=1e-15)
     assert [node.data for node in out] == pytest.approx(layer(np.array([[0.5, -0.25]])).data[0], rel=1e-13)
     assert repr(layer).count("SoftmaxNeuron(2)") == 3
+
+
+@pytest.mark.parametrize(("samples", "name"), [(1, "a1_2"), (3, "a1_3,2")])
+def test_what_a_trace_gives_has_the_names_of_the_units(samples, name):
+    model = nn.MLP(2, [3, 1], activations=["tanh", "identity"], seed=0)
+    z, a = model.trace(np.ones((samples, 2)))
+    assert a[1][-1, 1].name == name
+    assert z[1][-1, 1].name == name.replace("a", "z")
+    assert a[0][-1, 1].name == name.replace("a1", "x")
+    assert a[2][0, 0] is z[2][0, 0]  # of the identity
+    names = [node.name for array in (*z[1:], *a[:2]) for node in array.flat]
+    assert len(set(names)) == len(names)
