@@ -8,13 +8,15 @@
 6.009866
 >>> print(ad.total_derivative(y, x))
 df/dx = 6.00987
-  = df/d(x · x) · x + df/d(x · x) · x + df/dtanh(x) · (4 · σ(2 · x) · σ(-2 · x))
-  child    upstream  local                                 contribution
-  x · x           1  x                                  3             3
-  x · x           1  x                                  3             3
-  tanh(x)         1  4 · σ(2 · x) · σ(-2 · x)  0.00986604    0.00986604
-  sum                                                           6.00987
+  = df/d(x · x) · x + df/d(x · x) · x + df/dtanh(x) · (1 - tanh(x)²)
+  child    upstream  local                     contribution
+  x · x           1  x                      3             3
+  x · x           1  x                      3             3
+  tanh(x)         1  1 - tanh(x)²  0.00986604    0.00986604
+  sum                                               6.00987
 """
+
+from typing import TYPE_CHECKING, Any
 
 from autodiff import array_compositions as array_compositions  # so that NumPy's functions know array nodes
 from autodiff import copies as copies  # so that pickle and copy know nodes
@@ -105,6 +107,18 @@ from autodiff.transforms import (
 from autodiff.value import NO_GRAD, Value, scope
 from autodiff.zeros import Reason, ZeroGradient, why_zero
 
+if TYPE_CHECKING:
+    from autodiff.programs import Program, ReplayError, record, replay
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Program", "ReplayError", "programs", "record", "replay"):  # imported when somebody asks for them
+        import autodiff.programs as programs
+
+        return programs if name == "programs" else getattr(programs, name)
+    raise AttributeError(f"module 'autodiff' has no attribute {name!r}")
+
+
 # fmt: off
 __all__ = [
     "NO_GRAD",
@@ -115,8 +129,10 @@ __all__ = [
     "NonFinite",
     "Path",
     "Primitive",
+    "Program",
     "Reason",
     "Receipt",
+    "ReplayError",
     "Scalars",
     "Tensor",
     "TotalDifferential",
@@ -178,7 +194,9 @@ __all__ = [
     "power",
     "primitive",
     "reciprocal",
+    "record",
     "relu",
+    "replay",
     "rint",
     "scalars",
     "scope",

@@ -115,6 +115,8 @@ class Graph(Pictured):
         symbols = self._symbols
         if symbols is None:
             symbols = self._symbols = self._all_symbols()
+        if node not in symbols:
+            raise KeyError(f"{node!r} is no node of this graph, which holds the {len(self)} ancestors of its output")
         return symbols[node]
 
     def _all_symbols(self) -> dict[Any, Expression]:

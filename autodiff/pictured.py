@@ -45,6 +45,31 @@ class Pictured:
 
         return draw(self, path, **options)  # type: ignore[arg-type]
 
+    def explore(
+        self, path: str | Path | None = None, *, title: str | None = None, report: Any = None, claims: Any = None
+    ) -> Any:
+        """One HTML page in which backpropagation through the graph is stepped through: its path, or the page itself.
+
+        It works from a file, offline: forward and backward a node at a time, the receipt of every node, zoom levels
+        whose groups open in place, and leaves that can be changed, upon which the page computes everything anew.
+        Without a path an Explorer, which a notebook shows. title: its heading. report: a doctor's, whose causes are
+        marked; claims: {name of a node: what somebody says its gradient is}, shown beside the truth.
+
+        Raises ValueError for another suffix than .html, FileNotFoundError when the directory does not exist.
+
+        >>> import tempfile
+        >>> from autodiff import Graph, Value
+        >>> x = Value(3.0, name="x")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Graph(x * x).explore(folder + "/square.html").name
+        'square.html'
+        """
+        from autodiff.explorer import Explorer, page
+
+        graph: Any = getattr(self, "graph", self)  # a collapsed graph knows the full one; the page has its own levels
+        explorer = Explorer(page(graph, title, report, claims), title or graph.label(graph.output))
+        return explorer if path is None else explorer.save(path)
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """What a notebook shows: the picture, and the repr for where there are no pictures. Never raises."""
         try:

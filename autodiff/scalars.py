@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from autodiff import value
 from autodiff.primitives import COMPARISONS, COMPOSITES, SPECIAL, TESTS, UFUNCS, Primitive, clip
 from autodiff.value import Value, as_number, checked_name
 
@@ -50,6 +51,8 @@ class Scalars(np.ndarray):
 
         (W -= step would make new nodes of the elements instead of moving them.)
         """
+        if value.watcher is not None:
+            value.watcher("data", self, None, None)
         return _read_only(_floats(self, lambda element: element.data))
 
     @data.setter
@@ -82,6 +85,8 @@ class Scalars(np.ndarray):
         return ufunc_on_nodes(ufunc, method, inputs, options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        if function in BY_ORDER and value.watcher is not None:
+            _watch(np.isnan, args[0])
         if function in BY_ORDER and np.isnan(_floats(args[0], lambda element: element.data)).any():
             raise TypeError(f"np.{function.__name__} orders nodes by comparing them, and nan has no place in an order")
         if function in ON_TENSORS_ONLY:
@@ -174,6 +179,8 @@ def ufunc_on_nodes(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options:
             )
     plain: list[Any] = [_plain(x) for x in inputs]
     if ufunc in TESTS:
+        if value.watcher is not None:
+            _watch(ufunc, plain[0])
         plain = [_floats(x, lambda element: element.data) for x in plain]
     elif method == "__call__" and row is not None:
         return _loop(row, plain, out[0] if out else None, options.get("where", True))
@@ -185,6 +192,20 @@ def ufunc_on_nodes(ufunc: np.ufunc, method: str, inputs: Sequence[Any], options:
     with np.errstate(all="ignore"):  # NumPy would report what the processor noticed meanwhile
         result = getattr(function, method)(*plain, **given)
     return out[0] if "out" in options else _as_scalars(result)
+
+
+def _watch(test: np.ufunc, array: Any) -> None:
+    """Tells the watcher of a test of every node: the comparison that it comes down to."""
+    watcher: Any = value.watcher
+    for node in np.asarray(_plain(array), dtype=object).flat:
+        if isinstance(node, Value):
+            outcome = bool(test(node.data))
+            if test is np.isnan:
+                watcher("ne", node, node, outcome)
+            elif test is np.signbit:
+                watcher("signbit", node, 0.0, outcome)
+            else:
+                watcher("eq" if test is np.isinf else "lt", abs(node), math.inf, outcome)
 
 
 def meets_array() -> None:

@@ -802,6 +802,8 @@ def stop_gradient(x: Any) -> Any:
 
     def cut(leaf: Any) -> Any:
         if isinstance(leaf, Value):
+            if value.watcher is not None:
+                value.watcher("stop_gradient", leaf, None, None)
             return Value(leaf.data, leaf.name)
         if type(leaf) is Tensor:
             return Tensor(leaf.data, leaf.name)

@@ -59,6 +59,10 @@ class Label(NamedTuple):
 
 unnamed: Label | None = None  # the label of nodes made now; all unnamed nodes of one scope share it
 
+# While a program is recorded: told of every decision made on a node's number, as (comparison, a, b, outcome), and of
+# every number that leaves the graph, as (how, node, None, None). None at all other times.
+watcher: Callable[[str, Any, Any, Any], None] | None = None
+
 
 @contextmanager
 def scope(name: str) -> Iterator[None]:
@@ -221,6 +225,8 @@ class Value:
         >>> x.grad, y.grad
         (24.0, 1.0)
         """
+        if watcher is not None:
+            watcher("backward()", self, None, None)
         nodes = order(self)
         before = [node.grad for node in nodes]
         try:
@@ -337,7 +343,8 @@ class Value:
             return record(rint, self)
         if digits < 0:
             return record(mul, record(rint, self / scale), scale)
-        if digits > 308 or not abs(self.data) * scale < 2.0**52:  # from there on every number is whole; inf and nan too
+        size: Any = abs(self.data) if watcher is None else abs(self)
+        if digits > 308 or not size * scale < 2.0**52:  # from there on every number is whole; inf and nan too
             return record(add, record(mul, record(step, self), 0.0), self.data)
         return record(div, record(rint, self * scale), scale)
 
@@ -378,12 +385,14 @@ class Value:
     __hash__ = object.__hash__
 
     def __bool__(self) -> bool:
-        return self.data != 0.0
+        return bool(self != 0.0)
 
     # --- out of the graph ---
 
     def item(self) -> float:
         """data as a plain float: detaches on purpose."""
+        if watcher is not None:
+            watcher("item()", self, None, None)
         return float(self.data)
 
     def __float__(self) -> float:
@@ -580,10 +589,14 @@ def _operator(row: Primitive, a: Any, b: Any) -> Any:
 
 def _compare(comparison: Callable[[Any, Any], Any], a: Value, b: Any) -> Any:
     if type(b) is Value:
-        return bool(comparison(a.data, b.data))
-    if isinstance(b, REAL):
-        return bool(comparison(a.data, b))
-    return NotImplemented
+        outcome = bool(comparison(a.data, b.data))
+    elif isinstance(b, REAL):
+        outcome = bool(comparison(a.data, b))
+    else:
+        return NotImplemented
+    if watcher is not None:
+        watcher(comparison.__name__, a, b, outcome)
+    return outcome
 
 
 def checked_name(name: Any) -> str:

@@ -1,7 +1,7 @@
-"""The command `chainrule` (= `python -m nn`): the doctor for files of other people's code.
+"""The command `chainrule` (= `python -m nn`): the doctor for files of other people's code, and the explorer.
 
 `chainrule audit FILE[:OBJECT]` and `chainrule formula "dW[k] = ..."` exit with 0 for right, 1 for wrong, 2 for usage, 3
-for undecidable.
+for undecidable. `chainrule explore FILE` writes a page and exits with 0, or with 2.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from nn import explore_command
 from nn.audit import formula
 from nn.audit.child import begin, described, run
 from nn.audit.function import audit_function, printed_note, process_cause
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     audit.set_defaults(run=_audit_and_print)
     formula.add_command(commands)
+    explore_command.add_command(commands)
     return parser
 
 

@@ -1,0 +1,143 @@
+"""The arguments of a function that is replayed: which are differentiated by, which are data, which are fixed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from autodiff import trees
+from autodiff.scalars import scalars
+from autodiff.value import REAL, Value
+
+Key = tuple[Any, ...]
+
+
+class Arguments:
+    """The leaves of the arguments of one call: `numbers` of the chosen ones, `data` of the others, and their `key`.
+
+    Floats and arrays of floats are data; whatever else an argument holds (integers, strings, objects) is fixed: it is
+    handed to the function as it is, and belongs to the key that tells one recording from another.
+    """
+
+    __slots__ = ("data", "fixed", "key", "numbers", "parts", "sizes")
+
+    def __init__(self, f: Callable[..., Any], argnums: Sequence[int], args: Sequence[Any]) -> None:
+        self.numbers: list[Any] = []
+        self.data: list[Any] = []
+        self.fixed: list[Any] = []
+        self.parts: list[tuple[bool, list[str], Any]] = []  # chosen?, what its leaves are, structure
+        key: list[Any] = []
+        for number in argnums:
+            if not 0 <= number < len(args):
+                raise TypeError(f"replay: there is no argument {number} among the {len(args)} given; see argnums")
+        for position, arg in enumerate(args):
+            leaves, structure = trees.flatten(arg)
+            chosen = position in argnums
+            kinds = []
+            for leaf in leaves:
+                kind, x, mark = _classified(leaf, chosen, position)
+                kinds.append(kind)
+                (self.fixed if kind == "fixed" else self.numbers if chosen else self.data).append(x)
+                key.append((kind, mark))
+            self.parts.append((chosen, kinds, structure))
+            key.append((chosen, _hashable(structure)))
+        self.key: Key = tuple(key)
+
+    @staticmethod
+    def column(arrays: Sequence[Any], more: Sequence[float] = ()) -> Any:
+        """All numbers of the arrays, (p, 1)."""
+        if len(arrays) == 1 and not more and type(arrays[0]) is np.ndarray:
+            return arrays[0].reshape(-1, 1)
+        parts = [np.asarray(array, float).reshape(-1) for array in arrays]
+        return np.concatenate([*parts, np.asarray(more, float)]).reshape(-1, 1) if parts or more else np.empty((0, 1))
+
+    def nodes(self, f: Callable[..., Any]) -> tuple[list[Any], list[Value], list[Value]]:
+        """(arguments of nodes, the nodes of the numbers, those of the data)."""
+        numbers: list[Value] = []
+        data: list[Value] = []
+        args = []
+        names = _names(f, len(self.parts))
+        rest = {True: iter(self.numbers), False: iter(self.data)}
+        fixed = iter(self.fixed)
+        for (chosen, kinds, structure), name in zip(self.parts, names, strict=True):
+            leaves = []
+            for kind, place in zip(kinds, trees.places(structure, name), strict=True):
+                if kind == "fixed":
+                    leaves.append(next(fixed))
+                    continue
+                x = next(rest[chosen])
+                nodes: Any = scalars(x, place) if kind == "array" else Value(float(x), place)
+                leaves.append(nodes)
+                (numbers if chosen else data).extend(nodes.flat if kind == "array" else [nodes])
+            args.append(trees.unflatten(structure, leaves))
+        return args, numbers, data
+
+    def gradients(self, column: Any, argnums: Any) -> Any:
+        """A column (p, 1) as gradients by the chosen arguments, each in its structure."""
+        found = {}
+        begin = 0
+        rest = iter(self.numbers)
+        for position, (chosen, kinds, structure) in enumerate(self.parts):
+            if not chosen:
+                continue
+            leaves: list[Any] = []
+            for kind in kinds:
+                x = next(rest)
+                if kind == "array":
+                    leaves.append(column[begin : begin + x.size].reshape(x.shape))
+                    begin += x.size
+                else:
+                    leaves.append(float(column[begin, 0]))
+                    begin += 1
+            found[position] = trees.unflatten(structure, leaves)
+        return found[argnums] if isinstance(argnums, int) else tuple(found[position] for position in argnums)
+
+
+def holds_nodes(args: Sequence[Any]) -> bool:
+    """Whether one of the arguments is a node, or has one in it."""
+    return any(
+        hasattr(type(leaf), "apply_primitive")
+        or (isinstance(leaf, np.ndarray) and leaf.dtype == object and any(isinstance(x, Value) for x in leaf.flat))
+        for leaf in trees.leaves(list(args))
+    )
+
+
+def _classified(leaf: Any, chosen: bool, position: int) -> tuple[str, Any, Any]:
+    """(what it is, the leaf, what of it belongs to the key)."""
+    if isinstance(leaf, np.ndarray):
+        if leaf.dtype.kind == "f" or (chosen and leaf.dtype.kind in "iub"):
+            return "array", np.asarray(leaf, dtype=float), leaf.shape
+        if leaf.dtype.kind in "iubUS":
+            return "fixed", leaf, (leaf.shape, leaf.dtype.str, leaf.tobytes())
+    if isinstance(leaf, (float, np.floating)) or (chosen and isinstance(leaf, REAL)):
+        return "number", leaf, None
+    if chosen:
+        raise TypeError(
+            f"replay: argument {position} holds {type(leaf).__name__} {leaf!r:.40}; derivatives are taken by real "
+            "numbers and arrays of them. Name the arguments to differentiate by with argnums"
+        )
+    try:
+        hash(leaf)
+    except TypeError:
+        return "fixed", leaf, (type(leaf), id(leaf))
+    return "fixed", leaf, (type(leaf), leaf)
+
+
+def _hashable(structure: Any) -> Any:
+    if structure is trees.LEAF or structure is trees.NOTHING:
+        return structure
+    kind, parts = structure
+    if isinstance(parts, dict):
+        return kind, tuple((key, _hashable(part)) for key, part in parts.items())
+    return kind, tuple(map(_hashable, parts))
+
+
+def _names(f: Callable[..., Any], count: int) -> list[str]:
+    try:
+        names = list(inspect.signature(f).parameters)
+    except (TypeError, ValueError):
+        names = []
+    return (names + [f"argument {i}" for i in range(len(names), count)])[:count]

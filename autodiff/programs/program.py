@@ -1,0 +1,391 @@
+"""Program: a recorded scalar graph that runs on other numbers, with its derivatives.
+
+Values and gradients are those of the graph itself. Where lanes run as arrays, elementary functions may differ by the
+last digits (NumPy's exp is not the C library's) and sums are taken in another order, so that the error of a sum is
+relative to the sum of its terms' magnitudes, and the sign of a sum that is zero may differ; inf and nan come as on the
+nodes, with a warning where they warn, if not word for word.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autodiff import trees
+from autodiff.graph import checked_value
+from autodiff.primitives import TABLE
+from autodiff.programs import adjoints
+from autodiff.programs.instructions import LANES, Builder
+from autodiff.programs.interpreter import Interpreted
+from autodiff.programs.listing import listing
+from autodiff.programs.raising import DIRECTION, Raised, Raising, raised_one_by_one
+from autodiff.programs.recording import Tape, taped
+from autodiff.programs.source import Compiled
+from autodiff.value import Value
+
+BACK_ENDS = ("python", "numpy", "tape")
+LONG = 10_000  # nodes, from which on it would take seconds to compile what does not repeat
+
+
+class Inputs:
+    """How the values of a call become one column of numbers, and a gradient becomes what the caller passed."""
+
+    __slots__ = ("many", "offsets", "only_numbers", "shapes", "size", "structure")
+
+    def __init__(self, structure: Any, shapes: Sequence[Any], many: bool) -> None:
+        self.structure, self.shapes, self.many = structure, [tuple(shape) for shape in shapes], many
+        sizes = [int(np.prod(shape)) for shape in self.shapes]
+        self.offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(int).tolist()
+        self.size = self.offsets[-1]
+        self.only_numbers = (
+            many and all(shape == () for shape in self.shapes) and structure[1] == [trees.LEAF] * len(sizes)
+        )
+
+    def column(self, values: Sequence[Any]) -> Any:
+        """The numbers of all values, (p, 1)."""
+        if self.only_numbers and len(values) == self.size:
+            column = np.array(values)
+            if column.dtype == float and column.shape == (self.size,):
+                return column.reshape(-1, 1)
+        if self.many:
+            if len(values) != len(self.structure[1]):
+                raise TypeError(f"the program takes {len(self.structure[1])} values, got {len(values)}")
+            tree: Any = self.structure[0](values) if self.structure[0] in (list, tuple) else list(values)
+        elif len(values) == 1:
+            tree = values[0]
+        else:
+            raise TypeError(f"the program takes 1 value, got {len(values)}")
+        matched = trees.matched(tree, self.structure, "the value", "inputs")
+        column = np.empty((self.size, 1))
+        for (x, place), shape, begin, end in zip(matched, self.shapes, self.offsets, self.offsets[1:], strict=False):
+            array = np.asarray(x) if not isinstance(x, Value) else None
+            if array is None or array.dtype.kind not in "fiub":
+                raise TypeError(
+                    f"the value of {place} is {type(x).__name__} {x!r:.40}; a program takes plain numbers and arrays "
+                    "of them: pass .data"
+                )
+            if array.shape != shape:
+                raise ValueError(f"the value of {place} has the shape {array.shape}, and its input {shape}")
+            column[begin:end, 0] = array.ravel()
+        return column
+
+    def split(self, column: Any) -> Any:
+        """A gradient (p, 1) as what was recorded: floats and arrays; a list of them for a list of inputs."""
+        column = np.reshape(column, (-1, 1)) + 0.0  # as on nodes, no gradient is -0.0
+        if self.only_numbers:
+            return column.ravel().tolist()
+        parts = [
+            column[begin:end].reshape(shape) if shape else float(column[begin, 0])
+            for shape, begin, end in zip(self.shapes, self.offsets, self.offsets[1:], strict=False)
+        ]
+        return trees.unflatten(self.structure, parts)
+
+
+class Program:
+    """A function of plain numbers, recorded: program(*values), and its derivatives.
+
+    back_end: "numpy", where lanes run as arrays; "python", generated code for one number after the other; "tape", the
+    tape as it stands, slower but at once; or None: "numpy" if at least half of the nodes are lanes of others, else
+    "python", or "tape" if it is long.
+
+    A program belongs to one thread at a time, for its temporaries are kept from call to call.
+
+    >>> import autodiff as ad
+    >>> x, y = ad.Value(3.0, name="x"), ad.Value(2.0, name="y")
+    >>> program = ad.record(x * y + ad.exp(-x), [x, y])
+    >>> program(0.0, 5.0), program.value_and_grad(0.0, 5.0)
+    (1.0, (1.0, [4.0, 0.0]))
+    >>> print(program)
+    program of x, y: 4 instructions, python
+      v0 = x · y
+      v1 = -x
+      v2 = exp(v1)
+      v3 = v0 + v2
+      return v3
+    """
+
+    def __init__(self, tape: Tape, inputs: Inputs, back_end: str | None = None, one_sample: bool = False) -> None:
+        if back_end is not None and back_end not in BACK_ENDS:
+            raise ValueError(f"unknown back end {back_end!r}; known: {', '.join(BACK_ENDS)}, and None to choose")
+        if one_sample and back_end not in (None, "numpy"):
+            raise ValueError(f"the back end {back_end!r} has no lanes for a batch; use 'numpy' or None")
+        self.tape, self.inputs = tape, inputs
+        self.one_sample = one_sample  # of a batch: data differ from lane to lane, and the value is the sum over lanes
+        self._asked = back_end
+        self._raised: Raised | None = None
+        self._raising: Raising | None = None
+        self._chosen: str | None = "numpy" if one_sample else back_end
+        self._compiled: dict[str, Compiled] = {}
+        self._slots: dict[str, int] = {}
+
+    # --- what it computes ---
+
+    def __call__(self, *values: Any) -> float:
+        """The output for these inputs: numbers and arrays as they were recorded."""
+        column = self.inputs.column(values)
+        if self.back_end == "tape":
+            return Interpreted(self.tape).value(column, None)
+        [value] = self._run("value", ("value",), column)
+        return number(value)
+
+    def value_and_grad(self, *values: Any) -> tuple[float, Any]:
+        """(output, its gradient): the gradient has the structure of the inputs, as a list where those are many."""
+        column = self.inputs.column(values)
+        if self.back_end == "tape":
+            value, gradient = Interpreted(self.tape).value_and_grad(column, None)
+        else:
+            value, gradient = self._run("gradient", ("value", "gradient"), column)
+        return number(value), self.inputs.split(gradient)
+
+    def grad(self, *values: Any) -> Any:
+        """The gradient alone."""
+        return self.value_and_grad(*values)[1]
+
+    def jvp(self, values: Sequence[Any], tangents: Sequence[Any]) -> tuple[float, float]:
+        """(output, its rate of change) as the inputs, sequences as for a call, move along the tangents."""
+        value, tangent = self._run("jvp", ("value", "jvp"), self.inputs.column(values), self.inputs.column(tangents))
+        return number(value), number(tangent)
+
+    def hvp(self, values: Sequence[Any], tangents: Sequence[Any]) -> Any:
+        """The Hessian times the tangents, in the structure of the inputs."""
+        [product] = self._run("hvp", ("hvp",), self.inputs.column(values), self.inputs.column(tangents))
+        return self.inputs.split(product)
+
+    def _run(self, name: str, slots: tuple[str, ...], *columns: Any) -> Any:
+        return self.function(name, slots)(columns)
+
+    def function(self, name: str, slots: tuple[str, ...]) -> Compiled:
+        """The compiled function of these slots, kept by that name."""
+        compiled = self._compiled.get(name)
+        if compiled is None:
+            numbers = [self._slot(slot) for slot in slots]
+            compiled = self._compiled[name] = Compiled(self._builder(), numbers)
+        return compiled
+
+    # --- how ---
+
+    @property
+    def back_end(self) -> str:
+        """Which back end runs it."""
+        if self._chosen is None:
+            self._raising = Raising.if_it_repeats(self.tape)
+            others = "tape" if len(self.tape) > LONG else "python"
+            self._chosen = others if self._raising is None else "numpy"
+        return self._chosen
+
+    def _raise(self) -> Raised:
+        """The instructions, by the back end that was asked for or is chosen now."""
+        if self._raised is None:
+            if self.back_end == "numpy":
+                raising = self._raising or Raising(self.tape, self.one_sample)
+                self._raising = None  # its arrays are used up
+                self._raised = raising.raised()
+            else:
+                self._raised = raised_one_by_one(self.tape)
+        return self._raised
+
+    def _builder(self) -> Builder:
+        return self._raise().builder
+
+    def _slot(self, name: str) -> int:
+        """The slot of the value, the gradient, ...: what is not there yet is derived."""
+        if name not in self._slots:
+            self._slots[name] = self._derived(name)
+        return self._slots[name]
+
+    def _derived(self, name: str) -> int:
+        raised = self._raise()
+        builder, shape = raised.builder, raised.builder.shapes[raised.inputs]
+        zero = builder.slot(0.0)
+        if name == "value" and self.one_sample:
+            return builder.reduced(raised.outputs[0], (1, LANES), (1, 1))
+        if name == "value" or name == "losses":
+            return raised.outputs[0]
+        if name == "broken":
+            return zero if raised.broken is None else raised.broken
+        if name == "gradient":
+            [gradient] = adjoints.reverse(builder, self._slot("value"), [raised.inputs])
+            return builder.expand(zero, shape) if gradient is None else gradient
+        of = self._slot("value" if name == "jvp" else "gradient")
+        direction = builder.emit("input", (), DIRECTION, shape)
+        [tangent] = adjoints.forward(builder, [of], {raised.inputs: direction})
+        return builder.expand(zero if tangent is None else tangent, builder.shapes[of])
+
+    # --- what it is ---
+
+    def __len__(self) -> int:
+        """The number of nodes that were recorded."""
+        return len(self.tape)
+
+    @property
+    def size(self) -> int:
+        """The number of instructions that compute the value."""
+        return sum(1 for _ in self._instructions("value"))
+
+    @property
+    def cost(self) -> dict[str, int]:
+        """{operation: how many numbers it computes} for the value."""
+        return dict(self._cost("value"))
+
+    @property
+    def gradient_cost(self) -> dict[str, int]:
+        """{operation: how many numbers it computes} for value and gradient together."""
+        return dict(self._cost("value", "gradient"))
+
+    @property
+    def ratio(self) -> float:
+        """The cost of value and gradient over that of the value alone; theory says at most 4 or 5."""
+        return self._cost("value", "gradient").total() / max(self._cost("value").total(), 1)
+
+    def _instructions(self, *names: str) -> Any:
+        builder = self._builder()
+        sources = ("number", "data", "input", "take", "reshape", "expand", "rows")
+        return (
+            slot for slot in builder.needed([self._slot(name) for name in names]) if builder.kinds[slot] not in sources
+        )
+
+    def _cost(self, *names: str) -> Counter[str]:
+        builder = self._builder()
+        cost: Counter[str] = Counter()
+        for slot in self._instructions(*names):
+            extra, (k, w) = builder.extras[slot], builder.shapes[slot]
+            if builder.kinds[slot] == "row":
+                cost[extra if isinstance(extra, str) else extra.name] += k * w
+            elif builder.kinds[slot] == "matmul":
+                a = builder.shapes[builder.args[slot][0]]
+                cost["matmul"] += 2 * k * w * a[0 if extra[0] else 1]
+            else:
+                k, w = builder.shapes[builder.args[slot][0]]
+                cost[builder.kinds[slot]] += k * w
+        return cost
+
+    @property
+    def source(self) -> str:
+        """The generated Python of value and gradient."""
+        return self.function("gradient", ("value", "gradient")).source
+
+    def listing(self, *names: str) -> str:
+        """One line per instruction, of the value, or of the "gradient", "jvp", "hvp" with it."""
+        builder = self._builder()
+        slots = [self._slot(name) for name in names or ("value",)]
+        return listing(builder, slots, self.input_names(), self.back_end)
+
+    def __str__(self) -> str:
+        return self.listing()
+
+    def __repr__(self) -> str:
+        return f"Program({len(self.tape)} nodes, {self.inputs.size} inputs)"
+
+    def input_names(self) -> list[str]:
+        """What the inputs are called, one by one; x and a number where they have no name."""
+        names = self.tape.names
+        return [names.get(int(i)) or f"x{j}" for j, i in enumerate(self.tape.inputs)]
+
+    # --- files ---
+
+    def save(self, path: Any) -> Path:
+        """Writes the program to a file of NumPy's format npz, without pickle, and returns its path."""
+        file = Path(path)
+        if file.suffix != ".npz":
+            file = file.with_name(file.name + ".npz")
+        tape = self.tape
+        about = {
+            "version": 1,
+            "rows": [[row.name, row.constant] if row else None for row in tape.rows],
+            "names": {str(i): name for i, name in tape.names.items()},
+            "shapes": self.inputs.shapes,
+            "structure": _written(self.inputs.structure),
+            "many": self.inputs.many,
+            "back_end": self._asked,
+        }
+        np.savez(
+            file, about=np.array(json.dumps(about)), code=tape.code, a=tape.a, b=tape.b, constant=tape.constant,
+            inputs=tape.inputs, data=tape.data, outputs=tape.outputs,
+        )  # fmt: skip
+        return file
+
+    @staticmethod
+    def load(path: Any) -> Program:
+        """The program that `save` wrote. KeyError where it uses a row that the table does not have."""
+        with np.load(Path(path), allow_pickle=False) as file:
+            about = json.loads(str(file["about"]))
+            arrays = [file[name] for name in ("code", "a", "b", "constant", "inputs", "data", "outputs")]
+        rows: list[Any] = []
+        for entry in about["rows"]:
+            if entry is not None and entry[0] not in TABLE:
+                raise KeyError(f"the table has no row {entry[0]!r}: define that primitive before loading the program")
+            rows.append(entry and (TABLE[entry[0]].folded[entry[1]] if entry[1] else TABLE[entry[0]]))
+        code, a, b, constant, inputs, data, outputs = arrays
+        names = {int(i): name for i, name in about["names"].items()}
+        tape = Tape(rows, code, a, b, constant, inputs, data, outputs, names)
+        return Program(tape, Inputs(_read(about["structure"]), about["shapes"], about["many"]), about["back_end"])
+
+
+def number(x: Any) -> float:
+    """What a program returns as its value; an array (1, 1) where it is its one input."""
+    return x if type(x) is float else float(np.reshape(x, ()))
+
+
+def record(output: Any, inputs: Any, back_end: str | None = None) -> Program:
+    """The graph of output as a function of inputs: a Program.
+
+    output: a Value. inputs: a Value, an array of Values (autodiff.scalars), or a list, tuple or dict of these. The
+    other leaves of the graph are constants of the program. What does not lead to output is left out.
+
+    program(*values) takes a number or an array for each element of a list or tuple of inputs, or else one value of the
+    structure of inputs; program.value_and_grad returns gradients in the same structure.
+
+    >>> import autodiff as ad
+    >>> W = ad.scalars([1.0, 2.0], name="W")
+    >>> program = ad.record(np.sum(W**2), [W])
+    >>> program.value_and_grad(np.array([3.0, 4.0]))
+    (25.0, [array([6., 8.])])
+    """
+    output = checked_value(output, "record")
+    nodes, interface = _inputs(inputs)
+    return Program(taped([output], nodes), interface, back_end)
+
+
+def _inputs(inputs: Any) -> tuple[list[Value], Inputs]:
+    many = isinstance(inputs, (list, tuple))
+    leaves, structure = trees.flatten(inputs)
+    nodes: list[Value] = []
+    shapes = []
+    for leaf in leaves:
+        elements = list(leaf.flat) if isinstance(leaf, np.ndarray) else [leaf]
+        for node in elements:
+            if not isinstance(node, Value):
+                raise TypeError(f"record takes Values as inputs, got {type(node).__name__} {node!r:.40}")
+        nodes += elements
+        shapes.append(np.shape(leaf) if isinstance(leaf, np.ndarray) else ())
+    if len(dict.fromkeys(nodes)) < len(nodes):
+        raise ValueError("record: the same node stands twice among the inputs")
+    return nodes, Inputs(structure, shapes, many)
+
+
+def _written(structure: Any) -> Any:
+    """The structure for a file: lists, tuples and dicts."""
+    if structure is trees.LEAF:
+        return "leaf"
+    if structure is trees.NOTHING:
+        return "nothing"
+    kind, parts = structure
+    if isinstance(parts, dict):
+        return ["dict", [[key, _written(part)] for key, part in parts.items()]]
+    return ["tuple" if issubclass(kind, tuple) else "list", [_written(part) for part in parts]]
+
+
+def _read(written: Any) -> Any:
+    if written == "leaf":
+        return trees.LEAF
+    if written == "nothing":
+        return trees.NOTHING
+    kind, parts = written
+    if kind == "dict":
+        return dict, {key: _read(part) for key, part in parts}
+    return {"tuple": tuple, "list": list}[kind], [_read(part) for part in parts]
