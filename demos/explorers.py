@@ -96,7 +96,7 @@ def run(stage: Stage) -> None:
         ("reuse", "b = a + a", reuse()),
         ("dead_relu", "A dead relu: what if b1_1 were 2?", dead_relu()),
         ("circles_1", "The circles network, one sample", circles_network(1)),
-        ("circles_90", f"The circles network, {BATCH} samples", circles_network(BATCH)),
+        ("circles_batch", f"The circles network, {BATCH} samples", circles_network(BATCH)),
     ]
     rows = []
     for name, title, output in pages:
@@ -104,6 +104,8 @@ def run(stage: Stage) -> None:
         path = graph.explore(stage.path(f"explore_{name}.html"), title=title)
         data = contents(path)
         rows.append((title, f"{len(graph):,}", ", ".join(level["name"] for level in data["levels"]), kib(path)))
+        most = 150 if len(graph) <= 100 else 4096
+        stage.at_least(f"{name}-room", most - path.stat().st_size / 1024, 0.0)
         stage.equal(f"{name}-numbers", data["values"], [node.item() for node in graph.nodes], quiet=True)
 
     claims = wrong_claims(loss, named)

@@ -32,6 +32,7 @@ DEMOS = (
     "circles",
     "errata",
     "trial",
+    "explorers",
 )
 
 

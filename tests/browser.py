@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+RUNNING = []
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
@@ -19,10 +20,22 @@ def browser():
     found = next(filter(None, map(shutil.which, NAMES)), None)
     driver = sync_playwright().start()
     try:
-        return driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
     except Error as error:
         driver.stop()
-        pytest.skip(f"no browser test: no Chromium was found (Debian: apt-get install chromium). {str(error)[:200]}")
+        why = str(error).splitlines()[0]
+        pytest.skip(f"no browser test: no Chromium was found (Debian: apt-get install chromium). {why}")
+    RUNNING.append((started, driver))
+    return started
+
+
+def close():
+    """Ends the browser: Playwright's event loop, and the processes it talks to, are not for the tests that follow."""
+    while RUNNING:
+        started, driver = RUNNING.pop()
+        started.close()
+        driver.stop()
+    browser.cache_clear()
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ for (const group of data.groups) {
 const $ = id => document.getElementById(id);
 const model = new Model(data, ROWS);
 const picture = new Picture(data, model, $("picture"), $("map"));
-const panel = new Panel(data, model, $("panel"), { isOpen: id => picture.open.has(id) });
+const panel = new Panel(data, model, $("panel"), { isOpen: id => picture.open.has(id), around });
 const state = { step: 0, level: data.start, pinned: null, playing: 0, follow: true };
 const SPEEDS = [0.5, 1, 2, 4, 8, 16, 60];
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -70,10 +70,10 @@ function address() {
   waiting = setTimeout(() => {
     const parts = [`step=${state.step}`];
     if (state.level !== data.start) parts.push(`view=${state.level}`);
-    if (state.pinned !== null) parts.push(state.pinned < 0 ? `group=${encodeURIComponent(data.groups[-1 - state.pinned].name)}` : `node=${encodeURIComponent(model.label(state.pinned))}`);
-    if (picture.open.size) parts.push(`open=${[...picture.open].map(id => encodeURIComponent(data.groups[-1 - id].name)).join(",")}`);
+    if (state.pinned !== null) parts.push(`${state.pinned < 0 ? "group" : "node"}=${called(state.pinned)}`);
+    if (picture.open.size) parts.push(`open=${[...picture.open].map(called).join(",")}`);
     const edited = model.edited();
-    if (edited.length && edited.length <= 50) parts.push(`set=${edited.map(i => `${encodeURIComponent(model.label(i))}:${model.value[i]}`).join(",")}`);
+    if (edited.length && edited.length <= 50) parts.push(`set=${edited.map(i => `${called(i)}:${model.value[i]}`).join(",")}`);
     try { history.replaceState(null, "", "#" + parts.join("&")); } catch { /* a frame without an address of its own */ }
   }, 120);
 }
@@ -87,8 +87,8 @@ function readAddress() {
   const plain = text => { try { return decodeURIComponent(text); } catch { return text; } };
   if (given.view && data.levels.some(level => level.name === given.view)) state.level = given.view;
   for (const name of (given.open || "").split(",").filter(Boolean)) {
-    const k = data.groups.findIndex(group => group.name === plain(name) && group.view >= 0);
-    if (k >= 0) picture.open.add(-1 - k);
+    const k = groupNamed(plain(name));
+    if (k >= 0 && data.groups[k].view >= 0) picture.open.add(-1 - k);
   }
   if (model.live) for (const pair of (given.set || "").split(",").filter(Boolean)) {
     const cut = pair.lastIndexOf(":"), i = named(plain(pair.slice(0, cut))), x = Number(pair.slice(cut + 1));
@@ -97,11 +97,21 @@ function readAddress() {
   if (model.live && given.set) model.run();
   if (given.step !== undefined && Number.isFinite(Number(given.step))) state.step = clamp(Math.round(Number(given.step)), 0, model.steps);
   if (given.node !== undefined) { const i = named(plain(given.node)); if (i >= 0) state.pinned = i; }
-  if (given.group !== undefined) { const k = data.groups.findIndex(group => group.name === plain(given.group)); if (k >= 0) state.pinned = -1 - k; }
+  if (given.group !== undefined) { const k = groupNamed(plain(given.group)); if (k >= 0) state.pinned = -1 - k; }
 }
+// A node or a group in an address: its name, or @ and its number where others have the name too
+function called(id) {
+  const [name, found, place] = id < 0 ? [data.groups[-1 - id].name, groupNamed, -1 - id] : [model.label(id), named, id];
+  return found(name) === place ? encodeURIComponent(name) : `@${place}`;
+}
+function numbered(name, count) { return /^@\d+$/.test(name) && Number(name.slice(1)) < count ? Number(name.slice(1)) : -1; }
 function named(name) {
   for (let i = 0; i < model.count; i++) if (model.label(i) === name) return i;
-  return -1;
+  return numbered(name, model.count);
+}
+function groupNamed(name) {
+  const k = data.groups.findIndex(group => group.name === name);
+  return k >= 0 ? k : numbered(name, data.groups.length);
 }
 
 // --- what can be done ---
@@ -199,9 +209,23 @@ const KEYS = {
   o: () => { const id = picture.selected ?? null; if (id !== null && id < 0) fold(id); else closeAround(id); },
   Escape: () => { stop(); state.pinned = null; render(); }, d: theme, b: () => $("doctor").hidden || $("doctor").click(),
 };
-function closeAround(id) {  // the innermost open group that holds a node
-  const holding = [...picture.open].filter(g => data.groups[-1 - g].all.includes(id)).sort((x, y) => data.groups[-1 - x].all.length - data.groups[-1 - y].all.length);
-  if (holding.length) { if (state.pinned !== null) state.pinned = holding[0]; fold(holding[0]); }
+// The group to close around a node: the innermost open one, or at the finest level its neuron
+function around(id) {
+  const size = g => data.groups[-1 - g].all.length;
+  const holding = [...picture.open].filter(g => picture.at.frames.some(frame => frame.id === g) && data.groups[-1 - g].all.includes(id)).sort((x, y) => size(x) - size(y));
+  if (holding.length) return holding[0];
+  const neurons = data.levels.find(level => level.name === "neurons");
+  if (state.level !== data.levels[data.levels.length - 1].name || !neurons) return null;
+  return data.views[neurons.view].boxes.find(box => box < 0 && data.groups[-1 - box].view >= 0 && data.groups[-1 - box].all.includes(id)) ?? null;
+}
+function closeAround(id) {
+  const group = id === null ? null : around(id);
+  if (group === null) return;
+  if (state.pinned !== null) state.pinned = group;
+  if (picture.open.has(group) && picture.at.frames.some(frame => frame.id === group)) return fold(group);
+  const { view } = data.levels.find(level => level.name === "neurons");  // its neuron closed, and all others open
+  picture.open = new Set(data.views[view].boxes.filter(box => box < 0 && box !== group));
+  setLevel("neurons");
 }
 function follow(on) {
   state.follow = on;
@@ -263,9 +287,10 @@ $("jump").addEventListener("change", event => {
 }
 
 $("panel").addEventListener("click", event => {
-  const at = event.target.closest("[data-go], [data-way], [data-put], #undo, #fold");
+  const at = event.target.closest("[data-go], [data-way], [data-put], #undo, #fold, #close");
   if (!at) return;
   if (at.id === "undo") { for (const i of model.edited()) model.value[i] = model.recorded[i]; model.run(); picture.weigh(); render(); }
+  else if (at.id === "close") closeAround(Number(at.dataset.node));
   else if (at.id === "fold") fold(Number(at.dataset.box));
   else if (at.dataset.put !== undefined) change(Number(at.dataset.leaf), Number(at.dataset.put));
   else if (at.dataset.way !== undefined) {
@@ -358,6 +383,10 @@ for (const kind of ["pointerup", "pointercancel"]) addEventListener(kind, event 
   if (fold_) fold(Number(box.dataset.box));
   else if (box) { pin(Number(box.dataset.box)); picture.partOf.get(Number(box.dataset.box))?.el.focus({ preventScroll: true }); }
   else { state.pinned = null; render(); }
+});
+$("picture").addEventListener("focusin", event => {
+  const box = event.target.closest?.(".box");
+  if (box && Number(box.dataset.box) !== state.pinned && !dragging && box.matches(":focus-visible")) { stop(); pin(Number(box.dataset.box)); }
 });
 $("picture").addEventListener("dblclick", event => { const box = event.target.closest?.("[data-box]"); if (box && Number(box.dataset.box) < 0) fold(Number(box.dataset.box)); });
 $("picture").addEventListener("wheel", event => {

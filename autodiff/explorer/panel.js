@@ -98,6 +98,8 @@ class Panel {
     const equation = this.equation(i), sum = model.gathered(i, step);
     const shape = model.scalar ? "" : ` <span class="faint">${esc(data.shapes[i])}</span>`;
     let text = `<h2>${math(symbol.m)} <small>${kind}${shape}${pinned ? "" : " · this step"}</small></h2>`;
+    const group = this.actions.around(i);
+    if (group !== null) text += `<p class="within">in ${esc(data.groups[-1 - group].name)} <button id="close" data-node="${i}">Collapse it</button></p>`;
     const same = bareText(equation) === bareText(symbol.m), whole = data.equations[i];
     const sides = [whole, same || (whole && bareText(whole) === bareText(equation)) ? "" : equation].filter(Boolean);
     if (model.computed(i, step)) sides.push(model.scalar ? figure(model.value[i]) : `<mtext>${esc(data.shown[i])}</mtext>`);
@@ -106,6 +108,7 @@ class Panel {
       : math(symbol.m + sides.map(side => `<mo>=</mo>${side}`).join(""), true)}</div>`;
     text += this.claim(i);
     if (model.op[i] < 0 && model.live) text += this.whatIf(i) + this.effects();
+    if (model.op[i] < 0 && !model.live) text += this.notes();
     text += `<h3>Its gradient: the total derivative</h3>`;
     text += i === model.output ? `<div class="formula">${math(this.partial(i) + "<mo>=</mo><mn>1</mn>", true)}</div><p>Backward starts here, with 1.</p>` : this.receipt(i, step, sum);
     if (model.op[i] >= 0) text += this.handsOn(i, step);

@@ -43,6 +43,8 @@ class Picture {
     });
     this.sheet.setAttribute("width", at.width);
     this.sheet.setAttribute("height", at.height);
+    this.stop = this.parts[0];
+    this.stop.el.setAttribute("tabindex", "0");
     this.linesOf = new Map();
     for (const line of this.lines) for (const e of line.arrow.edges) this.linesOf.has(e) ? this.linesOf.get(e).push(line) : this.linesOf.set(e, [line]);
     this.map.querySelector("svg").setAttribute("viewBox", `0 0 ${at.width} ${at.height}`);
@@ -148,9 +150,11 @@ class Picture {
       if (heavy !== this.heavy) for (const e of [...heavy, ...this.heavy]) for (const line of this.linesOf.get(e) || []) lines.add(line);
       parts.delete(undefined);
     }
-    if (select !== this.selected) {
-      this.partOf.get(this.selected)?.el.setAttribute("tabindex", "-1");
-      this.partOf.get(select)?.el.setAttribute("tabindex", "0");
+    const chosen = this.partOf.get(select);
+    if (chosen && chosen !== this.stop) {  // the one box that Tab comes to
+      this.stop?.el.setAttribute("tabindex", "-1");
+      this.stop = chosen;
+      chosen.el.setAttribute("tabindex", "0");
     }
     Object.assign(this, { shownStep: step, selected: select, heavy, stale: false, here: select >= 0 ? select : current });
     for (const part of parts) this.showBox(part, step, current);

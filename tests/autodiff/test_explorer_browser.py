@@ -12,11 +12,18 @@ from autodiff.explorer.javascript import kernels, rows_source
 from autodiff.graph import Graph, adjoints
 from autodiff.pictures.scene import number
 from autodiff.primitives import TABLE
+from tests.browser import close as close_browser
 from tests.browser import opened
 
 # A browser's exp, tanh, pow ... may differ from the C library's in the last digit; a few of them follow each other.
 LAST_DIGITS = 1e-13
 HOSTILE = "</script><img src=x onerror=\"document.title='run'\"> & 'x'"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _browser():
+    yield
+    close_browser()
 
 
 def close(found, expected, within=LAST_DIGITS):
@@ -46,13 +53,11 @@ def small():
     return y
 
 
-SNAPSHOT = """step => {
+FILM = """steps => steps.map(step => {
   walk(step - state.step);
-  const at = document.querySelectorAll("#boxes .box"), found = [];
-  at.forEach(el => { const t = el.querySelectorAll("text[data-row]");
-    found.push([Number(el.dataset.box), t[1].textContent, t[2].textContent, t[3].textContent]); });
-  return found;
-}"""
+  return [...document.querySelectorAll("#boxes .box")].map(el =>
+    [Number(el.dataset.box), ...[...el.querySelectorAll("text[data-row]")].map(text => text.textContent)]);
+})"""
 
 
 def test_every_step_forward_and_back_shows_the_engines_numbers(tmp_path):
@@ -67,16 +72,12 @@ def test_every_step_forward_and_back_shows_the_engines_numbers(tmp_path):
         assert sorted(order) == list(range(count))
         at = dict(view.evaluate("picture.at.boxes.map(box => [box.id, box.x])"))
         assert all(at[order[k]] <= at[order[k + 1]] for k in range(count - 1)), "the wave sweeps from left to right"
-        shown = {}
-        for step in [*range(2 * count + 1), *range(2 * count, -1, -1)]:
-            found = view.evaluate(SNAPSHOT, step)
-            if step in shown:  # on the way back
-                assert found == shown[step]
-                continue
-            shown[step] = found
+        film = view.evaluate(FILM, [*range(2 * count + 1), *range(2 * count, -1, -1)])
+        assert film[2 * count + 1 :] == film[2 * count :: -1], "back as forward"
+        for step, found in enumerate(film[: 2 * count + 1]):
             done = set(order[:step])
             handed = {order[2 * count - k] for k in range(count + 1, step + 1)}
-            for box, value, caption, grad in found:
+            for box, _, value, caption, grad in found:
                 node = nodes[box]
                 known = node.op is None or box in done
                 assert value == (number(node.data) if known else "–")
@@ -99,24 +100,30 @@ def test_a_hundred_edits_are_recomputed_as_python_does(tmp_path):
     graph = Graph(output)
     leaves = [(k, node) for k, node in enumerate(graph.nodes) if node.op is None]
     chance = random.Random(5)
-    with opened(graph.explore(tmp_path / "page.html")) as view:
-        for _ in range(100):
-            k, leaf = chance.choice(leaves)
-            leaf.data = chance.choice([0.0, chance.gauss(0, 1), chance.gauss(0, 5)])
+    path = graph.explore(tmp_path / "page.html")
+    edits, expected = [], []
+    for _ in range(100):
+        k, leaf = chance.choice(leaves)
+        leaf.data = chance.choice([0.0, chance.gauss(0, 1), chance.gauss(0, 5)])
+        edits.append([k, leaf.data])
+        with np.errstate(all="ignore"):
             for node in graph.nodes:  # the recorded forward pass once more
                 if node.op is not None:
-                    numbers = [x.data if isinstance(x, ad.Value) else x for x in node.operands]
-                    with np.errstate(all="ignore"):
-                        node.data = node.op.on_floats(*numbers)
-            with np.errstate(all="ignore"):
-                grads = adjoints(output)
-            values, found = view.evaluate(
-                """([leaf, x]) => { change(leaf, x);
-                return [Array.from(model.value, String), Array.from(model.adjoint, String)]; }""",
-                [k, leaf.data],
-            )
-            assert close(floats(values), [node.data for node in graph.nodes], 1e-12)
-            assert close(floats(found), [grads[node] for node in graph.nodes], 1e-10)  # differences of near numbers
+                    node.data = node.op.on_floats(*(x.data if isinstance(x, ad.Value) else x for x in node.operands))
+            grads = adjoints(output)
+        expected.append(([node.data for node in graph.nodes], [grads[node] for node in graph.nodes]))
+    with opened(path) as view:
+        found = view.evaluate(
+            """edits => edits.map(([leaf, x]) => { change(leaf, x);
+            return [Array.from(model.value, String), Array.from(model.adjoint, String)]; })""",
+            edits,
+        )
+    for got, (values, adjoints_) in zip(found, expected, strict=True):
+        assert close(floats(got[0]), values, 1e-12)
+        assert close(floats(got[1]), adjoints_, 1e-10)  # differences of near numbers
+    relus = [k for k, node in enumerate(graph.nodes) if node.op is ad.primitives.relu]
+    patterns = {tuple(values[k] > 0.0 for k in relus) for values, _ in expected}
+    assert len(patterns) > 2, "relus switched on and off"
 
 
 def test_a_relu_switches_on_and_the_change_is_held_against_the_total_differential(tmp_path):
@@ -229,6 +236,11 @@ def test_levels_open_in_place_and_links_come_back(tmp_path):
         for level, boxes in (("layers", 5), ("scalars", count)):
             view.get_by_role("button", name=level).click()
             assert view.locator("#boxes .box").count() == boxes
+        view.evaluate("pin(named('h_21'))")
+        view.keyboard.press("o")  # its neuron closes, and all the others stand open
+        assert view.evaluate("[state.level, data.groups[-1 - state.pinned].name]") == ["neurons", "layer 2 · neuron 1"]
+        assert view.locator("#boxes .box").count() == count - 14 + 1
+        view.evaluate("picture.open.clear()")
         view.keyboard.press("1")
         view.evaluate("fold(-1 - data.groups.findIndex(g => g.name === 'layer 2'))")
         assert view.locator(".frame").count() == 1
@@ -246,6 +258,29 @@ def test_levels_open_in_place_and_links_come_back(tmp_path):
     with opened(path, link) as view:
         assert view.locator(".frame").count() == 1
         assert view.evaluate("[model.value[model.output], state.step, state.pinned]") == expected
+
+
+def test_links_tell_nodes_of_one_name_apart_and_focus_shows_a_receipt(tmp_path):
+    x, also = ad.Value(2.0, name="x"), ad.Value(3.0, name="x")
+    path = Graph(x * also + ad.exp(also)).explore(tmp_path / "page.html")
+    with opened(path) as view:
+        leaves = view.evaluate("data.order.filter(i => model.op[i] < 0)")
+        view.evaluate("i => { pin(i); change(i, 0.5); }", leaves[1])
+        view.wait_for_timeout(200)
+        link = view.evaluate("location.hash")
+        values = view.evaluate("Array.from(model.value)")
+    with opened(path, link) as view:
+        assert view.evaluate("state.pinned") == leaves[1]
+        assert view.evaluate("Array.from(model.value)") == values
+        view.keyboard.press("Escape")
+        view.locator("#jump").focus()
+        for _ in range(4):
+            view.keyboard.press("Tab")
+            if view.evaluate("document.activeElement.matches('.box')"):
+                break
+        assert view.evaluate("state.pinned === Number(document.activeElement.dataset.box)")
+        view.keyboard.press("Shift+ArrowRight")
+        assert view.evaluate("model.op[state.pinned] >= 0")
 
 
 def test_keys_play_and_the_panel(tmp_path):
