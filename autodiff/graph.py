@@ -215,6 +215,8 @@ def adjoints(output: Any) -> dict[Any, Any]:
         )
     nodes = order(output)
     if isinstance(output, Value):
+        if value.watcher is not None:
+            value.watcher("adjoints", output, None, None)
         found = pulled(nodes, {output: 1.0}, keep=True)
         return {node: found[node] for node in nodes}
     found = pulled(nodes, {output: np.ones(output.shape, output.dtype)}, keep=True)
@@ -246,6 +248,8 @@ def tangents(output: Any, seed: Any, stops: Iterable[Any] = (), direction: Any =
         return {seed: direction}
     nodes, ends = order(output), dict.fromkeys(stops)  # a dict finds nodes by identity
     if isinstance(seed, Value):
+        if value.watcher is not None:
+            value.watcher("tangents", seed, None, None)
         return pushed(nodes, {seed: float(direction)}, ends)
     start = np.broadcast_to(np.asarray(direction, seed.dtype), seed.shape)
     return {node: np.asarray(tangent) for node, tangent in pushed(nodes, {seed: start}, ends).items()}

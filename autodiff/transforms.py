@@ -96,7 +96,11 @@ class Run:
                 runs.pop()
             _everywhere.pop(self, None)
         self.may_start_again = False
-        self.recording = self.from_nodes or (bool(_everywhere) and self._reaches_outside())
+        self.recording = (
+            self.from_nodes
+            or (bool(_everywhere) and self._reaches_outside())
+            or (value.watcher is not None and self._meets_values())
+        )
 
     def _called(self, args: Sequence[Any], options: Any) -> Any:
         """What f returns for nodes in the place of the chosen arguments; errors of NumPy's about them get advice."""
@@ -309,6 +313,12 @@ class Run:
             if any(node.number < since and (node.op is not None or node in outer) for node in reached):
                 return True
         return any(node in outer for node in (_order(Value, values, self.inputs_of(Value)) if values else ()))
+
+    def _meets_values(self) -> bool:
+        """Whether what f returned depends on Values that are not ours: a program is being recorded, and has to know."""
+        values = [node for y in trees.flatten(self.result)[0] for node in _nodes(y, mixed=True) if type(node) is Value]
+        own = dict.fromkeys(self.inputs_of(Value))
+        return any(node.op is None and node not in own for node in (_order(Value, values, [*own]) if values else ()))
 
     def _derivative(self, x: Any, came: Any, adjoints: dict[Any, Any]) -> Any:
         """The adjoint of an input, as an object of the kind that came."""

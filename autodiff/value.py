@@ -408,6 +408,8 @@ class Value:
     # --- copies and files: see copies.py ---
 
     def __getstate__(self) -> tuple[Any, ...]:
+        if watcher is not None:
+            watcher("a copy", self, None, None)
         grad = None if self.grad is NO_GRAD else self.grad  # its identity would not survive a file
         return self.data, grad, self.op, self.a, self.b, self.label
 

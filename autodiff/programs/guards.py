@@ -83,7 +83,7 @@ class _Seen:
 def _refuse(kind: str, node: Any) -> NoReturn:
     name = f" of {node.name}" if isinstance(node, Value) and node.name else ""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "autodiff":
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in (*OWN, "copy", "copyreg"):
         frame = frame.f_back
     raise ReplayError(
         f"{kind}{name} takes a number out of the graph while it is recorded ({frame.f_code.co_filename}, line "
@@ -102,7 +102,7 @@ def mentions(f: Any, name: str) -> bool:
             continue
         seen.add(id(thing))
         if isinstance(thing, CodeType):
-            if name in thing.co_names:
+            if name in thing.co_names or name in thing.co_consts:  # x.data, or getattr(x, "data")
                 return True
             pending += [constant for constant in thing.co_consts if isinstance(constant, CodeType)]
         elif isinstance(thing, FunctionType):

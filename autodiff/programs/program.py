@@ -46,6 +46,11 @@ class Inputs:
             many and all(shape == () for shape in self.shapes) and structure[1] == [trees.LEAF] * len(sizes)
         )
 
+    @property
+    def count(self) -> int:
+        """How many values a call takes for them."""
+        return len(self.structure[1]) if self.many else 1
+
     def column(self, values: Sequence[Any]) -> Any:
         """The numbers of all values, (p, 1)."""
         if self.only_numbers and len(values) == self.size:
@@ -53,8 +58,8 @@ class Inputs:
             if column.dtype == float and column.shape == (self.size,):
                 return column.reshape(-1, 1)
         if self.many:
-            if len(values) != len(self.structure[1]):
-                raise TypeError(f"the program takes {len(self.structure[1])} values, got {len(values)}")
+            if len(values) != self.count:
+                raise TypeError(f"the program takes {self.count} values, got {len(values)}")
             tree: Any = self.structure[0](values) if self.structure[0] in (list, tuple) else list(values)
         elif len(values) == 1:
             tree = values[0]
@@ -73,6 +78,15 @@ class Inputs:
                 raise ValueError(f"the value of {place} has the shape {array.shape}, and its input {shape}")
             column[begin:end, 0] = array.ravel()
         return column
+
+    def written(self) -> Any:
+        """For a file: lists, strings and numbers."""
+        return [_written(self.structure), self.shapes, self.many]
+
+    @staticmethod
+    def read(written: Any) -> Inputs:
+        """What `written` wrote."""
+        return Inputs(_read(written[0]), *written[1:])
 
     def split(self, column: Any) -> Any:
         """A gradient (p, 1) as what was recorded: floats and arrays; a list of them for a list of inputs."""
@@ -93,8 +107,6 @@ class Program:
     tape as it stands, slower but at once; or None: "numpy" if at least half of the nodes are lanes of others, else
     "python", or "tape" if it is long.
 
-    A program belongs to one thread at a time, for its temporaries are kept from call to call.
-
     >>> import autodiff as ad
     >>> x, y = ad.Value(3.0, name="x"), ad.Value(2.0, name="y")
     >>> program = ad.record(x * y + ad.exp(-x), [x, y])
@@ -109,12 +121,19 @@ class Program:
       return v3
     """
 
-    def __init__(self, tape: Tape, inputs: Inputs, back_end: str | None = None, one_sample: bool = False) -> None:
+    def __init__(
+        self,
+        tape: Tape,
+        inputs: Inputs,
+        back_end: str | None = None,
+        one_sample: bool = False,
+        given: Inputs | None = None,
+    ) -> None:
         if back_end is not None and back_end not in BACK_ENDS:
             raise ValueError(f"unknown back end {back_end!r}; known: {', '.join(BACK_ENDS)}, and None to choose")
         if one_sample and back_end not in (None, "numpy"):
             raise ValueError(f"the back end {back_end!r} has no lanes for a batch; use 'numpy' or None")
-        self.tape, self.inputs = tape, inputs
+        self.tape, self.inputs, self.given = tape, inputs, given
         self.one_sample = one_sample  # of a batch: data differ from lane to lane, and the value is the sum over lanes
         self._asked = back_end
         self._raised: Raised | None = None
@@ -127,19 +146,19 @@ class Program:
 
     def __call__(self, *values: Any) -> float:
         """The output for these inputs: numbers and arrays as they were recorded."""
-        column = self.inputs.column(values)
+        column, given = self._columns(values)
         if self.back_end == "tape":
-            return Interpreted(self.tape).value(column, None)
-        [value] = self._run("value", ("value",), column)
+            return Interpreted(self.tape).value(column, given)
+        [value] = self._run("value", ("value",), column, None, given)
         return number(value)
 
     def value_and_grad(self, *values: Any) -> tuple[float, Any]:
         """(output, its gradient): the gradient has the structure of the inputs, as a list where those are many."""
-        column = self.inputs.column(values)
+        column, given = self._columns(values)
         if self.back_end == "tape":
-            value, gradient = Interpreted(self.tape).value_and_grad(column, None)
+            value, gradient = Interpreted(self.tape).value_and_grad(column, given)
         else:
-            value, gradient = self._run("gradient", ("value", "gradient"), column)
+            value, gradient = self._run("gradient", ("value", "gradient"), column, None, given)
         return number(value), self.inputs.split(gradient)
 
     def grad(self, *values: Any) -> Any:
@@ -148,13 +167,24 @@ class Program:
 
     def jvp(self, values: Sequence[Any], tangents: Sequence[Any]) -> tuple[float, float]:
         """(output, its rate of change) as the inputs, sequences as for a call, move along the tangents."""
-        value, tangent = self._run("jvp", ("value", "jvp"), self.inputs.column(values), self.inputs.column(tangents))
+        column, given = self._columns(values)
+        value, tangent = self._run("jvp", ("value", "jvp"), column, self.inputs.column(tangents), given)
         return number(value), number(tangent)
 
     def hvp(self, values: Sequence[Any], tangents: Sequence[Any]) -> Any:
         """The Hessian times the tangents, in the structure of the inputs."""
-        [product] = self._run("hvp", ("hvp",), self.inputs.column(values), self.inputs.column(tangents))
+        column, given = self._columns(values)
+        [product] = self._run("hvp", ("hvp",), column, self.inputs.column(tangents), given)
         return self.inputs.split(product)
+
+    def _columns(self, values: Sequence[Any]) -> tuple[Any, Any]:
+        """The numbers of the inputs, and those of the data, which come after them."""
+        if self.given is None:
+            return self.inputs.column(values), None
+        count = self.inputs.count
+        if len(values) != count + self.given.count:
+            raise TypeError(f"the program takes {count} values and {self.given.count} of data, got {len(values)}")
+        return self.inputs.column(values[:count]), self.given.column(values[count:])
 
     def _run(self, name: str, slots: tuple[str, ...], *columns: Any) -> Any:
         return self.function(name, slots)(columns)
@@ -298,9 +328,8 @@ class Program:
             "version": 1,
             "rows": [[row.name, row.constant] if row else None for row in tape.rows],
             "names": {str(i): name for i, name in tape.names.items()},
-            "shapes": self.inputs.shapes,
-            "structure": _written(self.inputs.structure),
-            "many": self.inputs.many,
+            "inputs": self.inputs.written(),
+            "data": self.given and self.given.written(),
             "back_end": self._asked,
         }
         np.savez(
@@ -323,7 +352,8 @@ class Program:
         code, a, b, constant, inputs, data, outputs = arrays
         names = {int(i): name for i, name in about["names"].items()}
         tape = Tape(rows, code, a, b, constant, inputs, data, outputs, names)
-        return Program(tape, Inputs(_read(about["structure"]), about["shapes"], about["many"]), about["back_end"])
+        given = about["data"] and Inputs.read(about["data"])
+        return Program(tape, Inputs.read(about["inputs"]), about["back_end"], given=given)
 
 
 def number(x: Any) -> float:
@@ -331,14 +361,16 @@ def number(x: Any) -> float:
     return x if type(x) is float else float(np.reshape(x, ()))
 
 
-def record(output: Any, inputs: Any, back_end: str | None = None) -> Program:
+def record(output: Any, inputs: Any, back_end: str | None = None, data: Any = None) -> Program:
     """The graph of output as a function of inputs: a Program.
 
     output: a Value. inputs: a Value, an array of Values (autodiff.scalars), or a list, tuple or dict of these. The
     other leaves of the graph are constants of the program. What does not lead to output is left out.
 
     program(*values) takes a number or an array for each element of a list or tuple of inputs, or else one value of the
-    structure of inputs; program.value_and_grad returns gradients in the same structure.
+    structure of inputs; program.value_and_grad returns gradients in the same structure. data: further inputs, in the
+    same forms, whose values come after the others; by these nobody differentiates, so that they may differ from lane to
+    lane, as the samples of a batch do.
 
     >>> import autodiff as ad
     >>> W = ad.scalars([1.0, 2.0], name="W")
@@ -348,7 +380,10 @@ def record(output: Any, inputs: Any, back_end: str | None = None) -> Program:
     """
     output = checked_value(output, "record")
     nodes, interface = _inputs(inputs)
-    return Program(taped([output], nodes), interface, back_end)
+    others, given = ([], None) if data is None else _inputs(data)
+    if len(dict.fromkeys([*nodes, *others])) < len(nodes) + len(others):
+        raise ValueError("record: the same node stands twice among the inputs")
+    return Program(taped([output], nodes, others), interface, back_end, given=given)
 
 
 def _inputs(inputs: Any) -> tuple[list[Value], Inputs]:
@@ -363,8 +398,6 @@ def _inputs(inputs: Any) -> tuple[list[Value], Inputs]:
                 raise TypeError(f"record takes Values as inputs, got {type(node).__name__} {node!r:.40}")
         nodes += elements
         shapes.append(np.shape(leaf) if isinstance(leaf, np.ndarray) else ())
-    if len(dict.fromkeys(nodes)) < len(nodes):
-        raise ValueError("record: the same node stands twice among the inputs")
     return nodes, Inputs(structure, shapes, many)
 
 

@@ -13,8 +13,10 @@ import numpy as np
 
 from autodiff.primitives import add, mul, neg, sub
 from autodiff.programs.instructions import LANES, Builder
-from autodiff.programs.lanes import SUM, Group, grouped, seen_from_outside
+from autodiff.programs.labels import SUM
+from autodiff.programs.lanes import Group, grouped
 from autodiff.programs.recording import DATA, INPUT, LEAF, Tape
+from autodiff.programs.sums import seen_from_outside
 
 # which inputs of a function are the numbers by which one differentiates, the directions in which they move, and data
 NUMBERS, DIRECTION, GIVEN = 0, 1, 2

@@ -1,7 +1,7 @@
 """Tape: a recorded scalar graph in flat arrays, one entry per node, operands first.
 
 Glossary: a node's *code* says which row of the table made it; `a` and `b` are the numbers of its operands on the tape;
-`constant` is the number folded into it, or the data of a leaf that is no input. 18 bytes per operation.
+`constant` is the number folded into it, or the data of a leaf that is no input. 22 bytes per operation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from autodiff.primitives import Primitive
-from autodiff.value import Value, order
+from autodiff.value import Value
 
 # the codes of constant leaves, of inputs, and of inputs that are data; rows of the table follow
 LEAF, INPUT, DATA = 0, 1, 2
@@ -23,10 +23,11 @@ class Tape:
 
     inputs[j] is the number of the j-th input on the tape, -1 where the output does not depend on it; data[j] that of
     the j-th input by which nobody differentiates. outputs: the numbers of the nodes asked for. names: {number: name} of
-    the named nodes. guards: [(comparison, number of a, number of b or None, constant b, outcome)].
+    the named nodes. guards: [(comparison, number of a, number of b or None, constant b, outcome)]. level: how many
+    operations lie below a node at most, or None where nobody counted.
     """
 
-    __slots__ = ("a", "b", "code", "constant", "data", "guards", "inputs", "names", "outputs", "rows")
+    __slots__ = ("a", "b", "code", "constant", "data", "guards", "inputs", "level", "names", "outputs", "rows")
 
     def __init__(
         self,
@@ -40,9 +41,11 @@ class Tape:
         outputs: Any,
         names: dict[int, str],
         guards: Sequence[Any] = (),
+        level: Any = None,
     ) -> None:
         self.rows, self.code, self.a, self.b, self.constant = tuple(rows), code, a, b, constant
         self.inputs, self.data, self.outputs, self.names, self.guards = inputs, data, outputs, names, list(guards)
+        self.level = level
 
     def __len__(self) -> int:
         return len(self.code)
@@ -50,8 +53,8 @@ class Tape:
     @property
     def nbytes(self) -> int:
         """The bytes that its arrays take."""
-        arrays = (self.code, self.a, self.b, self.constant, self.inputs, self.data, self.outputs)
-        return sum(int(array.nbytes) for array in arrays)
+        arrays = (self.code, self.a, self.b, self.constant, self.inputs, self.data, self.outputs, self.level)
+        return sum(int(array.nbytes) for array in arrays if array is not None)
 
     def two_nodes(self) -> Any:
         """Per code, whether both operands are nodes."""
@@ -73,48 +76,77 @@ def taped(
     decisions: Sequence[Any] = (),
     leaves: list[tuple[int, Value]] | None = None,
 ) -> Tape:
-    """The tape of what lies below the outputs, up to the inputs, which are leaves of it whatever made them.
+    """The tape of the inputs, and of what lies below the outputs, up to the inputs, whatever these were made of.
 
     decisions: comparisons (see guards.py) whose nodes are on it too, as guards. leaves: a list to which the constant
     leaves are appended, with their numbers.
 
-    The nodes carry their numbers in `uses` for that time, which is faster than a dict and takes no memory.
+    Depth first, operands before what is made of them, left to right. The nodes carry their numbers in `uses` for that
+    time, counted from 1, which is faster than a dict and takes no memory.
     """
-    compared = [node for decision in decisions for node in (decision.a, decision.b) if type(node) is Value]
-    nodes = order(*outputs, *compared)
-    interior = {node: None for node in (*inputs, *data) if node.op is not None}
-    if interior:
-        nodes = _up_to(nodes, (*outputs, *compared), interior)
-    nodes.reverse()
-    size = len(nodes)
     codes = _Codes({None: LEAF})
-    code_of: list[int] = []
-    first: list[int] = []
+    nodes: list[Value] = [*inputs, *data]
+    code_of = [INPUT] * len(inputs) + [DATA] * len(data)
+    first, second, levels = [1] * len(nodes), list[int](), [0] * (len(nodes) + 1)  # levels[number]
     names: dict[int, str] = {}
-    keep_code, keep_first, usual = code_of.append, first.append, None
-    number = 0
+    keep, keep_code, keep_first, keep_second = nodes.append, code_of.append, first.append, second.append
+    keep_level, usual, number = levels.append, None, len(nodes)
+    compared = [node for decision in decisions for node in (decision.a, decision.b) if type(node) is Value]
+    pending = [*outputs, *compared][::-1]
+    push, pop = pending.append, pending.pop
     try:
-        for node in nodes:
-            number += 1
-            node.uses = number  # from 1: 0 is what a node has that is not on the tape
+        for number, leaf in enumerate(nodes, 1):
+            leaf.uses = number
+        node: Any = None
+        while True:  # not `while pending`: Python 3.11 would run its first thousand rounds at half the speed
+            if node is None:
+                if not pending:
+                    break
+                node = pop()
+                if node.uses:
+                    node = None
+                    continue
             op = node.op
+            if op is None:
+                keep_first(1)
+                keep_level(0)
+            else:
+                at = node.a.uses
+                if op.two_nodes:
+                    also = node.b.uses
+                    if not at:
+                        push(node)
+                        if not also:
+                            push(node.b)
+                        node = node.a
+                        continue
+                    if not also:
+                        push(node)
+                        node = node.b
+                        continue
+                    keep_second(also)
+                    level = levels[at]
+                    keep_level((level if level > levels[also] else levels[also]) + 1)
+                elif at:
+                    keep_level(levels[at] + 1)
+                else:
+                    push(node)
+                    node = node.a
+                    continue
+                keep_first(at)
+            number += 1
+            node.uses = number
+            keep(node)
             keep_code(codes[op])
-            keep_first(1 if op is None else node.a.uses)
             label = node.label
             if label is not usual:  # most nodes share the one that has no name
                 if label is None or label.name is None:
                     usual = label
                 else:
                     names[number - 1] = label.name
-        code = np.array(code_of, np.int16)
-        rows: list[Primitive | None] = [None] * (DATA + 1) + list(codes)[1:]
-        two = np.flatnonzero(np.array([row is not None and row.two_nodes for row in rows])[code])
-        folded = np.flatnonzero(np.array([row is not None and row.constant is not None for row in rows])[code])
-        a, b, constant = np.array(first, np.int32), np.zeros(size, np.int32), np.zeros(size)
-        b[two] = [nodes[i].b.uses for i in two.tolist()]
-        places = np.array([node.uses for node in inputs], np.int32) - 1
-        data_places = np.array([node.uses for node in data], np.int32) - 1
-        ends = np.array([node.uses for node in outputs], np.int32) - 1
+            node = None
+        places = np.array([leaf.uses for leaf in inputs], np.int32) - 1
+        ends = np.array([end.uses for end in outputs], np.int32) - 1
         guards = [
             (kind, x.uses - 1, y.uses - 1, 0.0, outcome)
             if type(y) is Value
@@ -122,31 +154,22 @@ def taped(
             for kind, x, y, outcome in decisions
         ]
     finally:
-        for node in nodes:
-            node.uses = 0
+        for made in nodes:
+            made.uses = 0
     if len(codes) > 30000:
         raise ValueError("a program holds at most 30000 different rows")
-    a -= 1
-    b[two] -= 1
-    constant[folded] = [nodes[i].b for i in folded.tolist()]
-    code[places[places >= 0]] = INPUT
-    code[data_places[data_places >= 0]] = DATA
+    names |= {i: leaf.label.name for i, leaf in enumerate([*inputs, *data]) if leaf.label and leaf.label.name}
+    code = np.array(code_of, np.int16)
+    rows: list[Primitive | None] = [None] * (DATA + 1) + list(codes)[1:]
+    two = np.flatnonzero(np.array([row is not None and row.two_nodes for row in rows])[code])
+    folded = np.flatnonzero(np.array([row is not None and row.constant is not None for row in rows])[code]).tolist()
     constants = np.flatnonzero(code == LEAF).tolist()
+    b, constant = np.zeros(len(nodes), np.int32), np.zeros(len(nodes))
+    b[two] = np.array(second, np.int32) - 1
+    constant[folded] = [nodes[i].b for i in folded]
     constant[constants] = [nodes[i].data for i in constants]
     if leaves is not None:
         leaves += [(i, nodes[i]) for i in constants]
-    a[code <= DATA] = 0
-    b[code <= DATA] = 0
-    return Tape(rows, code, a, b, constant, places, data_places, ends, names, guards)
-
-
-def _up_to(nodes: list[Value], outputs: Sequence[Value], stops: dict[Any, None]) -> list[Value]:
-    """The nodes, each after its children, that are reached without passing through one of the stops."""
-    reached = dict.fromkeys(outputs)
-    found = []
-    for node in nodes:
-        if node in reached:
-            found.append(node)
-            if node not in stops:
-                reached.update(dict.fromkeys(node.parents))
-    return found
+    a, level_of = np.array(first, np.int32) - 1, np.array(levels[1:], np.int32)
+    data_places = np.arange(len(inputs), len(inputs) + len(data), dtype=np.int32)
+    return Tape(rows, code, a, b, constant, places, data_places, ends, names, guards, level_of)

@@ -18,6 +18,7 @@ from autodiff.programs.recording import INPUT, taped
 from autodiff.value import REAL, Value
 
 MOST_RECORDINGS = 64  # kept per signature; the one that was used longest ago goes
+MOST_SIGNATURES = 64  # kept; the first one goes
 REDUCTIONS = ("mean", "sum", None)
 
 
@@ -81,9 +82,15 @@ class Replayed:
         argnums = (self.argnums,) if isinstance(self.argnums, int) else self.argnums
         return Arguments(self.f, argnums, args)
 
+    def _recordings_of(self, arguments: Arguments) -> list[Recording]:
+        recordings = self._recordings.setdefault(arguments.key, [])
+        if len(self._recordings) > MOST_SIGNATURES:
+            del self._recordings[next(iter(self._recordings))]
+        return recordings
+
     def _replayed(self, args: Sequence[Any], gradient: bool) -> tuple[float, Any]:
         arguments = self._arguments(args)
-        recordings = self._recordings.setdefault(arguments.key, [])
+        recordings = self._recordings_of(arguments)
         for i, recording in enumerate(recordings):
             found = self._run(recording, arguments, gradient)
             if found is not None:
@@ -232,7 +239,7 @@ class ReplayedOver(Replayed):
 
     def _split(self, args: Sequence[Any], arguments: Arguments) -> Any:
         """[(recording, lanes, how many, which)]: every sample with a program whose guards hold for it."""
-        recordings = self._recordings.setdefault(arguments.key, [])
+        recordings = self._recordings_of(arguments)
         if recordings and not recordings[0].program.tape.guards:
             self.statistics.replays += 1
             return [(recordings[0], self._lanes_of(arguments), self.size, slice(None))]
@@ -283,8 +290,10 @@ def replay(
     them is neither a float nor an array of floats. Gradients are taken by the arguments that argnums names.
 
     Comparisons of nodes are guards: where one comes out differently, f is recorded again. A number that is taken out of
-    the graph (item(), .data, stop_gradient, backward()) raises ReplayError. Values that f finds elsewhere are read at
-    every call; all else that it finds there is taken as it was when f was recorded.
+    the graph (item(), .data, stop_gradient, backward()) raises ReplayError; .data is seen wherever the code of f, or of
+    functions it names, has that word. Values that f finds elsewhere are read at every call; all else that it finds
+    there, what it draws at random, and what an object among its arguments holds are taken as they were when f was
+    recorded.
 
     over: arrays with one sample per row. f(*args, *sample) is then a function of one sample, and r(*args) its mean over
     the batch ("sum": the sum; None: every sample's, without gradient). One sample is recorded, and the batch runs as

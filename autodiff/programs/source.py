@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,13 +19,14 @@ class Compiled:
     """The outputs of instructions as a function of inputs and of lanes: floats, or arrays that the caller may keep.
 
     The fast form is compiled at once, the careful form (see statements.py) when it is needed. Buffers belong to the
-    function, so it is called by one thread at a time.
+    function, and threads wait for one another.
     """
 
     def __init__(self, builder: Builder, outputs: Sequence[int]) -> None:
         self.builder, self.outputs = lowered(builder, outputs)
         self._fast, self.source, self._shapes = _function(self.builder, self.outputs, careful=False)
         self._careful: Any = None
+        self._lock = threading.RLock()
         self._buffers: tuple[int, Any] = (-1, ())
         self._has_arrays = any(shape != (1, 1) for shape in self.builder.shapes)
 
@@ -33,24 +35,29 @@ class Compiled:
         try:
             return self.fast(inputs, lanes, n)
         except (ArithmeticError, ValueError):
-            if self._careful is None:
-                self._careful, _, _ = _function(self.builder, self.outputs, careful=True)
-            found: tuple[Any, ...] = self._careful(inputs, lanes, n, self._buffers[1])
-            return found
+            with self._lock:
+                if self._careful is None:
+                    self._careful, _, _ = _function(self.builder, self.outputs, careful=True)
+                found: tuple[Any, ...] = self._careful(inputs, lanes, n, self._buffers_for(n))
+                return found
 
     def fast(self, inputs: Sequence[Any], lanes: Sequence[Any] = (), n: int = 1) -> tuple[Any, ...]:
         """The outputs, as long as no number leaves the finite ones: ArithmeticError or ValueError where one does."""
-        width, buffers = self._buffers
-        if width != n:
-            buffers = tuple([np.empty((k, n if w == LANES else w)) for k, w in self._shapes])
-            self._buffers = n, buffers
-        found: tuple[Any, ...]
-        if self._has_arrays:
-            with np.errstate(divide="raise", over="raise", invalid="raise"):
+        with self._lock:
+            buffers = self._buffers_for(n)
+            found: tuple[Any, ...]
+            if self._has_arrays:
+                with np.errstate(divide="raise", over="raise", invalid="raise"):
+                    found = self._fast(inputs, lanes, n, buffers)
+            else:
                 found = self._fast(inputs, lanes, n, buffers)
-        else:
-            found = self._fast(inputs, lanes, n, buffers)
-        return found
+            return found
+
+    def _buffers_for(self, n: int) -> Any:
+        """The arrays that temporaries are written into, kept from call to call of one width."""
+        if self._buffers[0] != n:
+            self._buffers = n, tuple([np.empty((k, n if w == LANES else w)) for k, w in self._shapes])
+        return self._buffers[1]
 
 
 def _function(builder: Builder, outputs: Sequence[int], careful: bool) -> tuple[Any, str, list[Any]]:

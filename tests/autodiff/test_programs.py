@@ -3,6 +3,7 @@
 import math
 import random
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -254,8 +255,31 @@ def test_an_interior_node_can_be_an_input():
 def test_what_does_not_lead_to_the_output_is_left_out():
     x, unused = ad.Value(2.0), ad.Value(3.0)
     ad.exp(x)
-    assert len(record(x * x, [x, unused])) == 2
+    assert len(record(x * x, [x, unused])) == 3  # the inputs and a product
     assert record(x * x, [x, unused]).value_and_grad(3.0, 7.0) == (9.0, [6.0, 0.0])
+
+
+def test_the_smallest_programs():
+    x, y = ad.Value(2.0), ad.Value(3.0)
+    for back_end in (*BACK_ENDS, None):
+        assert record(x, [x], back_end).value_and_grad(5.0) == (5.0, [1.0])
+        assert record(x, [y, x], back_end).value_and_grad(5.0, 6.0) == (6.0, [0.0, 1.0])
+        assert record(y * 2.0, [x], back_end).value_and_grad(5.0) == (6.0, [0.0])
+        assert record(y, [x], back_end).jvp([5.0], [1.0]) == (3.0, 0.0)
+        assert record(x * 2.0, [x], back_end).hvp([5.0], [1.0]) == [0.0]
+        assert record(y, [], back_end)() == 3.0
+
+
+def test_threads_do_not_share_temporaries():
+    generator = random.Random(0)
+    w = ad.scalars(np.ones(3), "w")
+    X = np.array([[generator.gauss(0, 1) for _ in range(3)] for _ in range(50)])
+    program = record(np.sum(np.tanh(X @ w) ** 2), [w])
+    points = [np.array([generator.gauss(0, 1) for _ in range(3)]) for _ in range(40)]
+    expected = [program.value_and_grad(point)[0] for point in points]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda point: program.value_and_grad(point)[0], points * 5))
+    assert found == expected * 5
 
 
 def test_common_subexpressions_are_computed_once():
@@ -317,6 +341,26 @@ def test_files(tmp_path):
     assert value == program(at)
     np.testing.assert_array_equal(gradient["W"][0], program.grad(at)["W"][0])
     assert str(again) == str(program)
+
+
+def test_data_are_inputs_that_may_differ_from_lane_to_lane(tmp_path):
+    generator = np.random.default_rng(0)
+    w, X, y = generator.normal(size=3), generator.normal(size=(12, 3)), generator.normal(size=12)
+    nodes, of_X, of_y = ad.scalars(w, "w"), ad.scalars(X, "X"), ad.scalars(y, "y")
+    program = record(np.mean((np.tanh(of_X @ nodes) - of_y) ** 2), [nodes], data=(of_X, of_y))
+    program = Program.load(program.save(tmp_path / "program"))
+    assert program.back_end == "numpy"
+    assert program.size < 10
+    for back_end in BACK_ENDS:
+        program = record(np.mean((np.tanh(of_X @ nodes) - of_y) ** 2), [nodes], back_end, data=(of_X, of_y))
+        other, targets = generator.normal(size=(12, 3)), generator.normal(size=12)
+        value, [gradient] = program.value_and_grad(2.0 * w, other, targets)
+        residuals = np.tanh(other @ (2.0 * w)) - targets
+        np.testing.assert_allclose(value, np.mean(residuals**2), rtol=1e-12)
+        slopes = 2.0 * residuals / np.cosh(other @ (2.0 * w)) ** 2 / 12.0
+        np.testing.assert_allclose(gradient, other.T @ slopes, rtol=1e-10)
+    with pytest.raises(TypeError, match="1 values and 2 of data, got 2"):
+        program(w, X)
 
 
 def test_a_program_of_an_unknown_row_is_not_loaded(tmp_path):

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 import autodiff as ad
-from autodiff.programs import record
+from autodiff.programs import labels, record
 from autodiff.programs.instructions import Builder
-from autodiff.programs.lanes import SUM, grouped
+from autodiff.programs.labels import SUM
+from autodiff.programs.lanes import grouped
 from autodiff.programs.recording import taped
+from autodiff.programs.sums import Sums
 
 
 def eager(output, inputs):
@@ -199,3 +201,44 @@ def test_numbers_of_lanes_that_are_alike_are_one_instruction():
     assert builder.kinds[zeros] == "data"
     nans = builder.data(np.array([[np.nan, np.nan]]))
     assert builder.kinds[nans] == "number"
+
+
+def labelled(output, inputs, level_by_level):
+    tape = taped([output], inputs)
+    if not level_by_level:
+        tape.level = None
+    return labels.labels_of(tape, Sums(tape), False)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_labels_level_by_level_are_those_of_one_pass(seed, monkeypatch):
+    monkeypatch.setattr(labels, "PER_LEVEL", 0)
+    generator, w = random.Random(seed), parameters(4, seed)
+    nodes = list(w)
+    for _ in range(150):
+        a, b = generator.choice(nodes[-20:]), generator.choice(nodes)
+        data = generator.random()
+        made = [a + b, a * b, a - b, a * data, ad.tanh(a) - data, -a, ad.sigmoid(-a), ad.Value(data) * a, data - a * b]
+        nodes.append(generator.choice([*made, -a + b + data]))
+        nodes[-1] = ad.tanh(nodes[-1])
+    losses = [odd_formula(w, [generator.random() for _ in range(3)]) for _ in range(5)]
+    output = sum(nodes) - sum(losses) - nodes[-1] * losses[0]
+    by_dict, by_levels = labelled(output, w, False), labelled(output, w, True)
+    assert by_dict[1] == by_levels[1]
+    np.testing.assert_array_equal(by_dict[0], by_levels[0])
+
+
+def test_a_collision_of_hashes_is_seen(monkeypatch):
+    w = parameters(2)
+    output = sum(ad.tanh(w[0] * c) + ad.exp(w[1] * c) for c in np.linspace(0.1, 1.0, 10).tolist())
+    monkeypatch.setattr(labels, "PER_LEVEL", 0)
+    expected = labelled(output, w, True)[0]
+    called = []
+
+    def hashed(x):  # everything collides
+        called.append(len(x))
+        return x * np.uint64(0) + np.uint64(7)
+
+    monkeypatch.setattr(labels, "_mixed", hashed)
+    np.testing.assert_array_equal(labelled(output, w, True)[0], expected)
+    assert called

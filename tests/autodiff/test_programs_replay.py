@@ -1,5 +1,6 @@
 """A replayed function is never stale: whatever it decides on a number is decided again at every call."""
 
+import copy
 import gc
 import random
 
@@ -146,6 +147,18 @@ def test_the_other_branch_warns_of_nothing():
         assert replay(lambda x: ad.log(x) if x >= 0.0 else x)(0.0) == -np.inf
 
 
+def test_rounding_to_digits_asks_how_large_the_number_is():
+    f = replay(lambda x: round(x, 1) + x * 0.5)
+    assert [f(x) for x in (1.26, 1e17, 2.71)] == [1.3 + 0.63, 1.5e17, 2.7 + 1.355]
+    assert f.statistics.recordings == 2
+
+
+def test_signatures_are_not_kept_for_ever():
+    f = replay(lambda x, step: x * step)
+    assert [f(2.0, step) for step in range(1, 100)] == [2.0 * step for step in range(1, 100)]
+    assert len(f.programs) == 64
+
+
 # --- what is refused ---
 
 
@@ -179,6 +192,19 @@ def stops(x):
     return x * ad.stop_gradient(x)
 
 
+def copies(x):
+    return x * copy.deepcopy(x)
+
+
+def takes_adjoints(x):
+    y = x * x
+    return ad.adjoints(y)[x] * y
+
+
+def reads_by_name(x):
+    return x * getattr(x, "data")  # noqa: B009
+
+
 @pytest.mark.parametrize(
     ("f", "x", "how"),
     [
@@ -188,6 +214,9 @@ def stops(x):
         (reads_array_data, np.ones(2), "data"),
         (runs_backward, 2.0, "backward"),
         (stops, 2.0, "stop_gradient"),
+        (copies, 2.0, "copy"),
+        (takes_adjoints, 2.0, "adjoints"),
+        (reads_by_name, 2.0, "data"),
     ],
 )
 def test_a_number_that_leaves_the_graph_is_refused(f, x, how):
@@ -292,6 +321,36 @@ def test_transforms_compose_with_it():
     assert g.grad(3.0) == pytest.approx(15.0)
     inner = replay(lambda x: ad.tanh(x))
     assert replay(lambda x: inner(x) * 2.0).value_and_grad(0.0) == (0.0, 2.0)
+
+
+def outside(x, a=ad.Value(2.0)):  # noqa: B008 - one node for all calls
+    return ad.grad(lambda t: t * a)(3.0) * x
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: ad.grad(lambda t: t * t * x)(2.0) * x,
+        lambda x: ad.jvp(lambda t: t**3 * x, (2.0,), (1.0,))[1] * x,
+        lambda x: ad.hvp(lambda t: t**3 * x, (2.0,), (1.0,))[0] * x,
+        lambda x: ad.vjp(lambda t: ad.exp(t * x), 1.0)[1](1.0)[0] * x,
+        lambda x: ad.grad(lambda t: ad.tanh(t) * x)(x) + ad.grad(lambda t: t**2)(3.0) * x,
+        lambda x: ad.value_and_grad(lambda t: ad.log(t) * x)(2.0)[1] * x,
+    ],
+)
+def test_transforms_inside_of_it_do_not_freeze(f):
+    replayed = replay(f)
+    for x in (1.0, 3.0, 0.5):
+        assert replayed.value_and_grad(x) == pytest.approx(ad.value_and_grad(f)(x), rel=1e-12)
+    assert replayed.statistics.recordings == 1
+
+
+def test_a_transform_of_a_value_from_elsewhere():
+    f = replay(outside)
+    assert f(1.0) == 2.0
+    outside.__defaults__[0].data = 7.0
+    assert f(1.0) == 7.0
+    outside.__defaults__[0].data = 2.0
 
 
 def test_the_graph_is_not_kept():
