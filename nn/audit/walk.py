@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from nn.audit import fitted
+from nn.audit.candidates import Candidates
 from nn.audit.claims import Case
 from nn.audit.explanation import Options, cause_of, explained, looseness, misshapen
-from nn.audit.hypotheses import BIASES, BY_OUTPUT, CHILDREN, COMBINED, DZ, FORWARD, LOSS, SLOPES, WEIGHTS
+from nn.audit.hypotheses import BIASES, BY_OUTPUT, CHILDREN, FORWARD, LOSS, WEIGHTS
 from nn.audit.report import Cause
 from nn.audit.rules import SAFETY, Known, Rules, exactly
-from nn.audit.steps import Hypothesis, Step, factors, made, name_of, odd_factors, slope_of
+from nn.audit.steps import Hypothesis, Step, made, slope_of
 from nn.by_hand import ACTIVATIONS
 
 PLACES = ("dL/dyhat", "dz of the last layer", "dW and db")  # where 1/n may legally enter
@@ -261,31 +262,31 @@ class Walk:
         return right.scaled(1.0 / self.whole) if k == self.case.L and self.place == PLACES[1] else right
 
     def _layer(self, reading: Reading, k: int) -> Iterator[Reading]:
+        """The readings after layer k."""
         reading, da, hidden = self._da(reading, k)
-        right = self._right_dz(k, da, self.claim("da", k) is not None)
-        step = self._step("dz", k, right, reading, da=da)
-        claim = self.claim("dz", k)
-        if claim is not None:
-            agrees = right.agrees(claim) or self._by_output(k, da, right).agrees(claim)
-            mistakes: list[fitted.Candidate] = []
-            if not agrees and self.judging:
-                mistakes = [*self._candidates(step, k, da, hidden), *fitted.slopes(step)]
-                if hidden:
-                    mistakes += fitted.clipped(step)
-                if hidden and k < self.case.L:
-                    mistakes += self._children(step, k, np.ravel, claim)
-                    mistakes += self._updated(step, k, np.ravel, claim)
-            after = self._judged(reading, step, agrees, mistakes)
-            odd = not agrees and self.judging and after.wrong[-1][0].kind == "unexplained"
-            if odd and self.hidden is None:
-                rows = lambda values: values.reshape(len(values), -1)  # noqa: E731
-                for one, other, value in self._pairs(step, k, da, hidden, rows, claim.ravel()):
-                    worst = right.worst(value)
-                    causes = [cause_of(step, hypothesis, value, worst) for hypothesis in (one, other)]
-                    after = reading.with_([causes[0]], f"dz{k}").with_([causes[1]], f"dz{k}")
-                    break
-            yield self._parameters(after, k, da, exactly(claim, 0.0))
-            return
+        step = self._step("dz", k, self._right_dz(k, da, self.claim("da", k) is not None), reading, da=da)
+        if step.claim is not None:
+            yield self._parameters(self._claimed(reading, step, da, hidden), k, da, exactly(step.claim, 0.0))
+        else:
+            yield from self._unclaimed(reading, step, da, hidden)
+
+    def _claimed(self, reading: Reading, step: Step, da: Known, hidden: Sequence[Hypothesis]) -> Reading:
+        """The reading after a dz_k that is claimed."""
+        k, claim = step.k, step.claim
+        if step.right.agrees(claim) or self._by_output(k, da, step.right).agrees(claim):
+            return self._judged(reading, step, True)
+        if not self.judging:
+            return self._judged(reading, step, False)
+        candidates = self._candidates(step, da, hidden)
+        after = self._judged(reading, step, False, list(candidates))
+        if after.wrong[-1][0].kind == "unexplained" and self.hidden is None:
+            for one, other, value in candidates.pairs():
+                return self._with_both(reading, step, one, other, value)
+        return after
+
+    def _unclaimed(self, reading: Reading, step: Step, da: Known, hidden: Sequence[Hypothesis]) -> Iterator[Reading]:
+        """The readings after a dz_k that is not claimed: by the right rule first, then with what may be wrong there."""
+        k, right = step.k, step.right
         plain = self._parameters(reading, k, da, right)
         yield plain
         by_output = self._by_output(k, da, right)
@@ -297,35 +298,52 @@ class Walk:
         if not any(np.isfinite(x).all() for x in told):
             yield self._lost(reading, step, da, Hypothesis("dz", "non-finite", "it is nan or infinite", lambda s: None))
             return
-        before = self._fits(k, right)
-        alike: list[tuple[Known, list[Cause]]] = []  # mistakes that come to the same are options of one reading
-        for hypothesis, value in self._all(step, k, da, hidden):
-            if value.shape != right.value.shape or not np.isfinite(value).all():
-                continue
-            loose = Known(value, 8 * right.bound + looseness(self.case) * np.abs(value))
-            if (np.abs(value - right.value) <= loose.bound).all():
-                continue  # it makes no difference here
-            if self._fits(k, loose) > before:
-                cause = cause_of(step, hypothesis, value, right.worst(value))
-                same = [options for known, options in alike if (np.abs(known.value - value) <= loose.bound).all()]
-                if same:
-                    same[0].append(cause)
-                else:
-                    alike.append((loose, [cause]))
-        for known, options in alike:
+        candidates = self._candidates(step, da, hidden)
+        fitting = self._fitting(step, candidates)
+        for known, options in fitting:
             yield self._parameters(reading, k, self._mistaken(step, da, options[0]), known).with_(options, f"dz{k}")
-        alone = any(self._fits(k, known) == len(told) for known, _ in alike)
+        alone = any(self._fits(k, known) == len(told) for known, _ in fitting)
         if self.hidden is None and not alone and plain.cost > reading.cost + 2 * PLAIN + 0.1:
-            for one, other, value in self._pairs(step, k, da, hidden, _seen_of(step), fitted.claimed(step)):
-                known = Known(value, 8 * right.bound + looseness(self.case) * np.abs(value))
+            for one, other, value in candidates.pairs():
+                known = self._loosely(right, value)
                 if self._fits(k, known) == len(told):
-                    worst = right.worst(value)
-                    causes = [cause_of(step, hypothesis, value, worst) for hypothesis in (one, other)]
-                    after = self._parameters(reading, k, da, known)
-                    yield after.with_([causes[0]], f"dz{k}").with_([causes[1]], f"dz{k}")
+                    yield self._with_both(self._parameters(reading, k, da, known), step, one, other, value)
         if len(told) == 2 and all(options[0].kind == "unexplained" for options in plain.wrong[-2:]):
             unknown = Hypothesis("dz", "unexplained", "dW{k} and db{k} fit no dz{k} that is known here", lambda s: None)
             yield self._lost(reading, step, da, unknown)
+
+    def _candidates(self, step: Step, da: Known, hidden: Sequence[Hypothesis]) -> Candidates:
+        scale = 1.0 / self.whole if step.k == self.case.L and self.place == PLACES[1] else 1.0
+        return Candidates(step, da, hidden, lambda da: self._passed(step.k, da), scale)
+
+    def _fitting(self, step: Step, candidates: Candidates) -> list[tuple[Known, list[Cause]]]:
+        """The mistakes with which more of dW_k and db_k is right; those that come to the same are one, with options."""
+        right, before = step.right, self._fits(step.k, step.right)
+        found: list[tuple[Known, list[Cause]]] = []
+        for hypothesis, value in candidates:
+            if value.shape != right.value.shape or not np.isfinite(value).all():
+                continue
+            known = self._loosely(right, value)
+            if (np.abs(value - right.value) <= known.bound).all():
+                continue  # it makes no difference here
+            if self._fits(step.k, known) > before:
+                cause = cause_of(step, hypothesis, value, right.worst(value))
+                same = [options for other, options in found if (np.abs(other.value - value) <= known.bound).all()]
+                if same:
+                    same[0].append(cause)
+                else:
+                    found.append((known, [cause]))
+        return found
+
+    def _loosely(self, right: Known, value: Any) -> Known:
+        """A mistake's numbers, and how far what was made from them may be off."""
+        return Known(value, 8 * right.bound + looseness(self.case) * np.abs(value))
+
+    def _with_both(self, reading: Reading, step: Step, one: Hypothesis, other: Hypothesis, value: Any) -> Reading:
+        """The reading with two mistakes at one dz_k."""
+        for hypothesis in (one, other):
+            reading = reading.with_([cause_of(step, hypothesis, value, step.right.worst(value))], f"dz{step.k}")
+        return reading
 
     def _mistaken(self, step: Step, da: Known, cause: Cause) -> Known:
         """da_k as it is with a mistake of its own, which the next layer may be given."""
@@ -345,12 +363,8 @@ class Walk:
     def _by_output(self, k: int, da: Known, right: Known) -> Known:
         """dz_k with the derivative written with a_k, which differs where a wrong a_k was claimed."""
         name, a = self.case.activations[k - 1], self.a[k].value
-        if not (self._hides("a", k) or ("a", k) in self.case.claims) or name not in (
-            *BY_OUTPUT,
-            "softmax",
-            "relu",
-            "leaky_relu",
-        ):
+        differs = self._hides("a", k) or ("a", k) in self.case.claims
+        if not differs or name not in (*BY_OUTPUT, "softmax", "relu", "leaky_relu"):
             return right
         scale = 1.0 / self.whole if k == self.case.L and self.place == PLACES[1] else 1.0
         with np.errstate(all="ignore"):
@@ -369,118 +383,6 @@ class Walk:
         db, dW = self.claim("db", k), self.claim("dW", k)
         fits = db is not None and self.rules.db(dz).scaled(scale).agrees(db)
         return int(fits) + int(dW is not None and self.rules.dW(self.a[k - 1], dz).scaled(scale).agrees(dW))
-
-    def _candidates(
-        self, step: Step, k: int, da: Known, hidden: Sequence[Hypothesis]
-    ) -> Iterator[tuple[Hypothesis, Any]]:
-        """The mistakes that may stand at dz_k: its own, and those of a da_k that nobody claimed, passed on by f'."""
-        last = k == self.case.L
-        scale = 1.0 / self.whole if last and self.place == PLACES[1] else 1.0
-        for hypothesis in [*SLOPES, *COMBINED] if last and hidden else SLOPES:
-            value = made(hypothesis, step)
-            if value is not None:
-                yield hypothesis, scale * value
-        for hypothesis in hidden:
-            value = made(hypothesis, replace(step, kind="da", right=da))
-            if value is not None and value.shape == da.value.shape:
-                yield hypothesis, self._passed(k, value)
-        for hypothesis in [*DZ, *COMBINED] if last and not hidden else DZ:
-            value = made(hypothesis, step)
-            if value is not None:
-                yield hypothesis, scale * value
-
-    def _children(self, step: Step, k: int, through: Any, target: Any) -> Iterator[fitted.Candidate]:
-        """dz_k of a da_k that is not claimed, with other weights of the children."""
-        for hypothesis, da in fitted.children(step, lambda da: through(self._passed(k, da)), target):
-            yield hypothesis, self._passed(k, da)
-
-    def _all(self, step: Step, k: int, da: Known, hidden: Sequence[Hypothesis]) -> Iterator[fitted.Candidate]:
-        """The mistakes at dz_k, and then those with a number of their own, which the parameters' gradients tell."""
-        right, loose = step.right.value, looseness(self.case)
-        every = (*factors(self.case, step.kind), *odd_factors(self.case))
-        named = [(name, number) for name, number in every if number != 1.0]
-        target = fitted.claimed(step)
-        yield from self._factors(named, right, hidden)
-        yield fitted.hypothesis("dz", "zero", "it is zero throughout"), 0.0 * right
-        yield from self._candidates(step, k, da, hidden)
-        yield from fitted.slopes(step)
-        yield from fitted.clipped(step)
-        yield from fitted.samples_of_dz(step)
-        yield from fitted.added(step)
-        if hidden and k < self.case.L:
-            through = lambda dz: fitted.seen(step, dz)  # noqa: E731
-            yield from self._children(step, k, through, target)
-            yield from self._updated(step, k, through, target)
-        ratio = fitted.ratio(fitted.seen(step, right), target, loose)
-        if ratio is not None and abs(ratio - 1.0) > 100 * loose:
-            yield from self._factors([(f"{ratio:.6g}", ratio)], right, hidden)
-
-    def _factors(
-        self, named: Sequence[tuple[str, float]], right: Any, hidden: Sequence[Hypothesis]
-    ) -> Iterator[fitted.Candidate]:
-        for name, number in named:
-            yield fitted.factor(name), number * right
-            if hidden:
-                yield fitted.factor(name, "da"), number * right
-
-    def _updated(self, step: Step, k: int, through: Any, target: Any) -> Iterator[fitted.Candidate]:
-        """dz_k of a da_k that is not claimed, through a W_{k+1} that was updated with a rate that is not declared."""
-        for hypothesis, da in fitted.updated(step, lambda da: through(self._passed(k, da)), target):
-            yield hypothesis, self._passed(k, da)
-
-    def _pairs(
-        self, step: Step, k: int, da: Known, hidden: Sequence[Hypothesis], through: Callable[[Any], Any], target: Any
-    ) -> Iterator[tuple[Hypothesis, Hypothesis, Any]]:
-        """dz_k with two mistakes: one in da_k and one in f', or one of them and a factor.
-
-        through takes a stack of dz_k to what is claimed of each, the target, a row of numbers each.
-        """
-        first: list[Hypothesis | None] = [None]
-        upstreams = [da.value]
-        for h in hidden:
-            upstream = made(h, replace(step, kind="da", right=da))
-            if upstream is not None and upstream.shape == da.value.shape and np.isfinite(upstream).all():
-                first.append(h)
-                upstreams.append(upstream)
-        second, values = self._passings(step, k, upstreams)
-        seen = through(values.reshape(-1, *da.value.shape))
-        loose = 100 * looseness(self.case)
-        if len(target) < 3:
-            return
-        with np.errstate(all="ignore"):
-            at = np.abs(seen).argmax(axis=1)[:, None]
-            top = np.take_along_axis(seen, at, axis=1)
-            ratio = target[at] / top
-            close = (np.abs(target - ratio * seen) <= loose * np.abs(ratio * top)).all(axis=1) & (ratio[:, 0] != 0)
-        for p in np.flatnonzero(close):
-            i, j = divmod(int(p), len(second))
-            number = float(ratio[p, 0])
-            causes = [h for h in (first[i], second[j]) if h is not None]
-            if abs(number - 1.0) > loose:
-                causes.append(fitted.factor(name_of(self.case, "dz", number, looseness(self.case))))
-            if len(causes) == 2:
-                yield causes[0], causes[1], number * values[i, j]
-
-    def _passings(self, step: Step, k: int, upstreams: Sequence[Any]) -> tuple[list[Hypothesis | None], Any]:
-        """(mistakes in f', or None, and dz_k for every upstream and every one of them)."""
-        known: list[Hypothesis | None] = [None]
-        scale = 1.0 / self.whole if k == self.case.L and self.place == PLACES[1] else 1.0
-        ones = np.ones(step.right.value.shape)
-        if step.name == "softmax":
-            columns = [[self._passed(k, upstream) for upstream in upstreams]]
-            for h in DZ:
-                column = [made(h, replace(step, da=upstream)) for upstream in upstreams]
-                if all(np.shape(value) == ones.shape and np.isfinite(value).all() for value in column):
-                    known.append(h)
-                    columns.append([scale * value for value in column])
-            return known, np.array(columns).swapaxes(0, 1)
-        slopes = [scale * step.slope]
-        for h in [*SLOPES, *DZ]:
-            up, down = made(h, replace(step, da=ones)), made(h, replace(step, da=-ones))
-            if np.shape(up) == ones.shape and np.isfinite(up).all() and np.array_equal(up, -down):  # it is linear in da
-                known.append(h)
-                slopes.append(scale * up)
-        return known, np.array(upstreams)[:, None] * np.array(slopes)
 
     def _passed(self, k: int, da: Any) -> Any:
         """dz_k of a da_k, by the right rule."""
@@ -509,17 +411,6 @@ class Walk:
 
 
 COST = attrgetter("cost")
-
-
-def _seen_of(step: Step) -> Callable[[Any], Any]:
-    """What a stack of dz_k lead to of what is claimed of dW_k and db_k, a row of numbers each."""
-    dW, db = step.made
-
-    def rows(values: Any) -> Any:
-        parts = [] if dW is None else [(step.below.T @ values).reshape(len(values), -1)]
-        return np.concatenate([*parts, *([] if db is None else [values.sum(axis=1)])], axis=1)
-
-    return rows
 
 
 def _known(x: Known | None) -> Known:
