@@ -149,12 +149,18 @@ def _may_come_from_before(reading: Reading) -> bool:
     return bool(others) or first[0].quantity[:2] in ("da", "dz")
 
 
-def _walks(given: Case) -> Iterator[Walk]:
-    """A walk for every legal convention: the reductions, and the places where their 1/n may enter."""
+def _conventions(given: Case) -> Iterator[tuple[str, str]]:
+    """The legal ones: (a reduction, a place where its 1/n may enter)."""
     for reduction in [given.reduction] if given.reduction else REDUCTIONS:
         for place in PLACES if REDUCTIONS[reduction](given.n, given.m) != 1 else PLACES[:1]:
-            with np.errstate(all="ignore"):
-                yield Walk(given, reduction, place)
+            yield reduction, place
+
+
+def _walks(given: Case) -> list[Walk]:
+    """A walk for every legal convention."""
+    with np.errstate(all="ignore"):
+        first = Walk(given, given.reduction or "sum", PLACES[0])
+        return [first.under(*convention) for convention in _conventions(given)]
 
 
 def _supposing(given: Case) -> Iterator[Walk]:
@@ -163,12 +169,12 @@ def _supposing(given: Case) -> Iterator[Walk]:
         for k in range(-1 if given.L > 2 else 0, given.L + 1):  # 0: in every layer; -1: in all but the last
             if (hypothesis.at, max(k, 1)) in given.claims:
                 continue
-            for plain in _walks(given):
-                with np.errstate(all="ignore"):
-                    try:
-                        walk = Walk(given, plain.rules.reduction, plain.place, (k, hypothesis))
-                    except ValueError:  # it makes no difference here
-                        break
+            with np.errstate(all="ignore"):
+                try:
+                    supposed = Walk(given, given.reduction or "sum", PLACES[0], (k, hypothesis))
+                except ValueError:  # it makes no difference here
+                    continue
+                for walk in (supposed.under(*convention) for convention in _conventions(given)):
                     if walk.fits():
                         yield walk
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
@@ -84,14 +85,23 @@ class Walk:
 
     def __init__(self, given: Case, reduction: str, place: str, hidden: tuple[int, Hypothesis] | None = None) -> None:
         # hidden: a mistake of the forward pass supposed in a layer, in every layer for 0, in all but the last for -1
-        self.case, self.place, self.hidden = given, place, hidden
+        self.case, self.hidden = given, hidden
         self.judging = True  # whether wrong steps are explained, or only counted
-        self.rules = Rules(given, reduction)
+        self._agree_on(reduction, place)
+        self.start = Reading()
+        self._forward()
+
+    def _agree_on(self, reduction: str, place: str) -> None:
+        self.rules, self.place = Rules(self.case, reduction), place
         self.whole = self.rules.count
         if place != PLACES[0]:
             self.rules.count = 1.0
-        self.start = Reading()
-        self._forward()
+
+    def under(self, reduction: str, place: str) -> Walk:
+        """The walk under another convention, of which the forward pass knows nothing."""
+        other = copy(self)
+        other._agree_on(reduction, place)
+        return other
 
     def claim(self, kind: str, k: int) -> Any:
         """The claim, or None."""
