@@ -30,6 +30,7 @@ DEMOS = (
     "crosscheck",
     "magnifications",
     "circles",
+    "programs",
     "errata",
     "trial",
     "explorers",

@@ -6,6 +6,7 @@ from nn.diagram import draw_network
 from nn.layers import MLP, Layer, Module, Neuron
 from nn.losses import LOSSES
 from nn.optim import SGD
+from nn.training import fit
 
 __all__ = [
     "ACTIVATIONS",
@@ -17,6 +18,7 @@ __all__ = [
     "Neuron",
     "by_hand",
     "draw_network",
+    "fit",
     "initializers",
     "losses",
 ]
