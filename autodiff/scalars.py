@@ -57,6 +57,8 @@ class Scalars(np.ndarray):
 
     @data.setter
     def data(self, numbers: Any) -> None:
+        if value.watcher is not None:
+            value.watcher("writing data", self, None, None)
         _write(self, "data", numbers)
 
     @property

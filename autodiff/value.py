@@ -424,7 +424,14 @@ class Value:
         return twin
 
     def __format__(self, spec: str) -> str:
-        return format(self.data, spec) if spec else str(self)
+        if watcher is not None:
+            watcher("a text", self, None, None)
+        return format(self.data, spec) if spec else repr(self)
+
+    def __str__(self) -> str:
+        if watcher is not None:
+            watcher("a text", self, None, None)
+        return repr(self)
 
     def __repr__(self) -> str:
         name = f", name={self.name!r}" if self.name else ""

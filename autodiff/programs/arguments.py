@@ -110,8 +110,8 @@ def _classified(leaf: Any, chosen: bool, position: int) -> tuple[str, Any, Any]:
     if isinstance(leaf, np.ndarray):
         if leaf.dtype.kind == "f" or (chosen and leaf.dtype.kind in "iub"):
             return "array", np.asarray(leaf, dtype=float), leaf.shape
-        if leaf.dtype.kind in "iubUS":
-            return "fixed", leaf, (leaf.shape, leaf.dtype.str, leaf.tobytes())
+        if not leaf.dtype.hasobject:
+            return "fixed", leaf, (leaf.shape, str(leaf.dtype), leaf.tobytes())
     if isinstance(leaf, (float, np.floating)) or (chosen and isinstance(leaf, REAL)):
         return "number", leaf, None
     if chosen:
@@ -119,11 +119,14 @@ def _classified(leaf: Any, chosen: bool, position: int) -> tuple[str, Any, Any]:
             f"replay: argument {position} holds {type(leaf).__name__} {leaf!r:.40}; derivatives are taken by real "
             "numbers and arrays of them. Name the arguments to differentiate by with argnums"
         )
+    # what may change, as it is now
+    mark = tuple(leaf.flat) if isinstance(leaf, np.ndarray) else leaf
+    mark = frozenset(leaf) if isinstance(leaf, set) else bytes(leaf) if isinstance(leaf, bytearray) else mark
     try:
-        hash(leaf)
+        hash(mark)
     except TypeError:
-        return "fixed", leaf, (type(leaf), id(leaf))
-    return "fixed", leaf, (type(leaf), leaf)
+        mark = id(leaf)
+    return "fixed", leaf, (type(leaf), np.shape(leaf) if isinstance(leaf, np.ndarray) else None, mark)
 
 
 def _hashable(structure: Any) -> Any:

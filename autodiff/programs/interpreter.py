@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from autodiff.primitives import Primitive, add, mul
+from autodiff.programs.instructions import COMPARISONS
 from autodiff.programs.recording import DATA, LEAF, Tape
 
 PIECE = 100_000  # entries whose operands are lists of Python's numbers at one time
@@ -29,6 +30,18 @@ class Interpreted:
         """The number of the first output."""
         return self._forward(numbers, data)[int(self.tape.outputs[0])]
 
+    def holds(self, numbers: Any, data: Any) -> bool:
+        """Whether every guard does, in silence: what another branch warns of is nobody's business."""
+        guards = self.tape.guards
+        if not guards:
+            return True
+        with np.errstate(all="ignore"):
+            values = self._forward(numbers, data)
+        return all(
+            bool(COMPARISONS[kind](values[i], c if j is None else values[j])) == outcome
+            for kind, i, j, c, outcome in guards
+        )
+
     def value_and_grad(self, numbers: Any, data: Any) -> tuple[float, Any]:
         """(value, gradient (p, 1))."""
         tape = self.tape
@@ -37,7 +50,7 @@ class Interpreted:
         grads = [0.0] * len(values)
         grads[output] = 1.0
         rows: Any = tape.rows
-        for i, k, x, y, c in self._entries(backwards=True):
+        for i, k, x, y, c in self._entries(output + 1, backwards=True):  # what comes later is only compared
             if k <= DATA:
                 continue
             row = rows[k]
@@ -68,7 +81,7 @@ class Interpreted:
                     if i >= 0:
                         values[i] = number
         rows: Any = tape.rows
-        for i, k, x, y, c in self._entries():
+        for i, k, x, y, c in self._entries(len(tape)):
             if k > DATA:
                 second = values[y] if two[k] else c
                 try:
@@ -81,11 +94,11 @@ class Interpreted:
                 values[i] = c
         return values
 
-    def _entries(self, backwards: bool = False) -> Entries:
+    def _entries(self, stop: int, backwards: bool = False) -> Entries:
         tape = self.tape
-        starts = range(0, len(tape), PIECE)
+        starts = range(0, stop, PIECE)
         for start in reversed(starts) if backwards else starts:
-            piece = slice(start, min(start + PIECE, len(tape)))
+            piece = slice(start, min(start + PIECE, stop))
             columns = [np.arange(piece.start, piece.stop), tape.code[piece], tape.a[piece], tape.b[piece]]
             lists: list[list[Any]] = [column.tolist() for column in (*columns, tape.constant[piece])]
             if backwards:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from autodiff.primitives import add, mul
-from autodiff.programs.recording import DATA, INPUT, Tape
+from autodiff.programs.recording import DATA, INPUT, Tape, distinct
 from autodiff.programs.sums import Sums
 
 SUM = -1  # the code of a sum
@@ -136,10 +136,10 @@ def _by_levels(tape: Tape, sums: Sums, one_sample: bool, code: Any, commuting: A
             root = last
         hashes[wanted[here]] = mixed
         begin = end
-    distinct = np.unique(hashes[wanted])
+    different = distinct(hashes[wanted])
     wanted = np.flatnonzero(~sums.inner)
-    number = np.searchsorted(distinct, hashes[wanted])
-    examples = np.zeros(len(distinct), np.int64)
+    number = np.searchsorted(different, hashes[wanted])
+    examples = np.zeros(len(different), np.int64)
     examples[number[::-1]] = wanted[::-1]  # the first node of each
     in_order = np.argsort(examples)
     examples = examples[in_order]

@@ -9,6 +9,7 @@ nodes, with a warning where they warn, if not word for word.
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from autodiff import trees
 from autodiff.graph import checked_value
 from autodiff.primitives import TABLE
 from autodiff.programs import adjoints
+from autodiff.programs.guards import ReplayError
 from autodiff.programs.instructions import LANES, Builder
 from autodiff.programs.interpreter import Interpreted
 from autodiff.programs.listing import listing
@@ -29,6 +31,7 @@ from autodiff.programs.source import Compiled
 from autodiff.value import Value
 
 BACK_ENDS = ("python", "numpy", "tape")
+VERSION = 1  # of the files
 LONG = 10_000  # nodes, from which on it would take seconds to compile what does not repeat
 
 
@@ -141,6 +144,7 @@ class Program:
         self._chosen: str | None = "numpy" if one_sample else back_end
         self._compiled: dict[str, Compiled] = {}
         self._slots: dict[str, int] = {}
+        self._lock = threading.RLock()  # held while instructions are added
 
     # --- what it computes ---
 
@@ -178,13 +182,22 @@ class Program:
         return self.inputs.split(product)
 
     def _columns(self, values: Sequence[Any]) -> tuple[Any, Any]:
-        """The numbers of the inputs, and those of the data, which come after them."""
+        """The numbers of the inputs, and those of the data, which come after them; ReplayError where a guard fails."""
+        if self.one_sample:
+            raise TypeError("the program of one sample runs over a batch: call the replayed function that recorded it")
+        count, given = self.inputs.count, None
         if self.given is None:
-            return self.inputs.column(values), None
-        count = self.inputs.count
-        if len(values) != count + self.given.count:
+            column = self.inputs.column(values)
+        elif len(values) != count + self.given.count:
             raise TypeError(f"the program takes {count} values and {self.given.count} of data, got {len(values)}")
-        return self.inputs.column(values[:count]), self.given.column(values[count:])
+        else:
+            column, given = self.inputs.column(values[:count]), self.given.column(values[count:])
+        if self.tape.guards and not Interpreted(self.tape).holds(column, given):
+            raise ReplayError(
+                "a comparison comes out differently for these values than when the program was recorded: call the "
+                "replayed function, which records again"
+            )
+        return column, given
 
     def _run(self, name: str, slots: tuple[str, ...], *columns: Any) -> Any:
         return self.function(name, slots)(columns)
@@ -193,8 +206,9 @@ class Program:
         """The compiled function of these slots, kept by that name."""
         compiled = self._compiled.get(name)
         if compiled is None:
-            numbers = [self._slot(slot) for slot in slots]
-            compiled = self._compiled[name] = Compiled(self._builder(), numbers)
+            with self._lock:
+                numbers = [self._slot(slot) for slot in slots]
+                compiled = self._compiled[name] = Compiled(self._builder(), numbers)
         return compiled
 
     # --- how ---
@@ -202,11 +216,12 @@ class Program:
     @property
     def back_end(self) -> str:
         """Which back end runs it."""
-        if self._chosen is None:
-            self._raising = Raising.if_it_repeats(self.tape)
-            others = "tape" if len(self.tape) > LONG else "python"
-            self._chosen = others if self._raising is None else "numpy"
-        return self._chosen
+        with self._lock:
+            if self._chosen is None:
+                self._raising = Raising.if_it_repeats(self.tape)
+                others = "tape" if len(self.tape) > LONG else "python"
+                self._chosen = others if self._raising is None else "numpy"
+            return self._chosen
 
     def _raise(self) -> Raised:
         """The instructions, by the back end that was asked for or is chosen now."""
@@ -224,9 +239,10 @@ class Program:
 
     def _slot(self, name: str) -> int:
         """The slot of the value, the gradient, ...: what is not there yet is derived."""
-        if name not in self._slots:
-            self._slots[name] = self._derived(name)
-        return self._slots[name]
+        with self._lock:
+            if name not in self._slots:
+                self._slots[name] = self._derived(name)
+            return self._slots[name]
 
     def _derived(self, name: str) -> int:
         raised = self._raise()
@@ -247,6 +263,9 @@ class Program:
         return builder.expand(zero if tangent is None else tangent, builder.shapes[of])
 
     # --- what it is ---
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Program, (self.tape, self.inputs, self._asked, self.one_sample, self.given)
 
     def __len__(self) -> int:
         """The number of nodes that were recorded."""
@@ -325,7 +344,9 @@ class Program:
             file = file.with_name(file.name + ".npz")
         tape = self.tape
         about = {
-            "version": 1,
+            "version": VERSION,
+            "guards": [[kind, x, y, c, bool(outcome)] for kind, x, y, c, outcome in tape.guards],
+            "one_sample": self.one_sample,
             "rows": [[row.name, row.constant] if row else None for row in tape.rows],
             "names": {str(i): name for i, name in tape.names.items()},
             "inputs": self.inputs.written(),
@@ -340,9 +361,14 @@ class Program:
 
     @staticmethod
     def load(path: Any) -> Program:
-        """The program that `save` wrote. KeyError where it uses a row that the table does not have."""
+        """The program that `save` wrote.
+
+        KeyError where it uses a row that the table does not have, ValueError where the file holds no program.
+        """
         with np.load(Path(path), allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
+            about = json.loads(str(file["about"])) if "about" in file else {}
+            if about.get("version") != VERSION:
+                raise ValueError(f"{path} holds no program of version {VERSION}, which is what this release reads")
             arrays = [file[name] for name in ("code", "a", "b", "constant", "inputs", "data", "outputs")]
         rows: list[Any] = []
         for entry in about["rows"]:
@@ -351,9 +377,12 @@ class Program:
             rows.append(entry and (TABLE[entry[0]].folded[entry[1]] if entry[1] else TABLE[entry[0]]))
         code, a, b, constant, inputs, data, outputs = arrays
         names = {int(i): name for i, name in about["names"].items()}
-        tape = Tape(rows, code, a, b, constant, inputs, data, outputs, names)
-        given = about["data"] and Inputs.read(about["data"])
-        return Program(tape, Inputs.read(about["inputs"]), about["back_end"], given=given)
+        tape = Tape(rows, code, a, b, constant, inputs, data, outputs, names, about["guards"])
+        tape.check()
+        interface, given = Inputs.read(about["inputs"]), about["data"] and Inputs.read(about["data"])
+        if interface.size != len(inputs) or (given.size if given else 0) != len(data) * (given is not None):
+            raise ValueError(f"{path}: the inputs are not those of the tape")
+        return Program(tape, interface, about["back_end"], about["one_sample"], given)
 
 
 def number(x: Any) -> float:

@@ -15,7 +15,7 @@ from autodiff.primitives import add, mul, neg, sub
 from autodiff.programs.instructions import LANES, Builder
 from autodiff.programs.labels import SUM
 from autodiff.programs.lanes import Group, grouped
-from autodiff.programs.recording import DATA, INPUT, LEAF, Tape
+from autodiff.programs.recording import DATA, INPUT, LEAF, Tape, distinct
 from autodiff.programs.sums import seen_from_outside
 
 # which inputs of a function are the numbers by which one differentiates, the directions in which they move, and data
@@ -306,9 +306,11 @@ class Raising:
         if P.shape[1] > 1 and (P[:, :1] == P).all():
             P = P[:, :1]
         if P.shape[0] > 1:
-            unique, which = np.unique(P, axis=0, return_inverse=True)
-            if len(unique) < len(P):
-                return builder.rows(self._given(unique), which.ravel()) if len(unique) > 1 else self._given(unique)
+            numbers: dict[bytes, int] = {}
+            which = np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in P])
+            if len(numbers) < len(P):
+                unique = self._given(P[[int(np.argmax(which == i)) for i in range(len(numbers))]])
+                return builder.rows(unique, which) if len(numbers) > 1 else unique
         given = builder.emit("input", (), GIVEN, (len(self.tape.data), 1))
         return builder.take(given, P)
 
@@ -318,7 +320,7 @@ class Raising:
         parts: list[tuple[Any, int]] = []
         total = 0
         P = np.zeros(nodes.shape, np.int64)
-        for g in np.unique(of).tolist():
+        for g in distinct(of.ravel()).tolist():
             at = of == g
             if g < 0:
                 for kind in (LEAF, DATA):

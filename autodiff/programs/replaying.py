@@ -11,7 +11,7 @@ import numpy as np
 
 from autodiff import trees
 from autodiff.programs.arguments import Arguments, Key, holds_nodes
-from autodiff.programs.guards import watched
+from autodiff.programs.guards import ALONE, watched
 from autodiff.programs.interpreter import Interpreted
 from autodiff.programs.program import Inputs, Program, number
 from autodiff.programs.recording import INPUT, taped
@@ -99,7 +99,8 @@ class Replayed:
                     recordings.insert(0, recordings.pop(i))
                 return found
             self.statistics.guard_failures += 1
-        recording = self._recorded(arguments)
+        with ALONE:
+            recording = self._recorded(arguments)
         recordings.insert(0, recording)
         del recordings[MOST_RECORDINGS:]
         found = self._run(recording, arguments, gradient, checked=False)
@@ -113,8 +114,10 @@ class Replayed:
         program = recording.program
         columns = recording.columns(arguments)
         names = ("value", "gradient") if gradient else ("value",)
-        if program.back_end == "tape" and not program.tape.guards:
+        if program.back_end == "tape":
             interpreted = Interpreted(program.tape)
+            if checked and not interpreted.holds(columns[0], columns[2]):
+                return None
             if gradient:
                 found: Any = interpreted.value_and_grad(columns[0], columns[2])
             else:
@@ -143,7 +146,7 @@ class Replayed:
         self.statistics.recordings += 1
         leaves: list[tuple[int, Value]] = []
         args, numbers, data = arguments.nodes(self.f)
-        with watched(self.f) as decisions:
+        with watched([self.f, *arguments.fixed]) as decisions:
             output = self._output(self.f(*args))
         size = len(numbers)
         tape = taped([output], numbers, data, decisions, leaves)
@@ -168,6 +171,9 @@ class Replayed:
             return Value(output)
         raise TypeError(f"replay: {self.__name__} returns {type(output).__name__}, expected one number (a node)")
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_recordings": {}}  # a copy, or what comes from a file, records for itself
+
     def __repr__(self) -> str:
         return f"<replayed {self.__name__}: {len(self.programs)} programs, {self.statistics}>"
 
@@ -179,14 +185,15 @@ class ReplayedOver(Replayed):
         self, f: Callable[..., Any], argnums: Any, back_end: str | None, over: Sequence[Any], reduction: str | None
     ) -> None:
         super().__init__(f, argnums, back_end)
-        self.batch = [np.asarray(array, dtype=float) for array in over]
+        arrays = [np.asarray(array) for array in over]
+        self.batch = [array if array.dtype.kind in "fiub" else array.astype(float) for array in arrays]
         if not self.batch or any(array.ndim == 0 for array in self.batch):
             raise ValueError("replay over takes arrays with one sample per row, as in over=(X, y)")
         lengths = [len(array) for array in self.batch]
         if len(set(lengths)) > 1 or lengths[0] == 0:
             raise ValueError(f"replay over takes arrays of one length, not 0: got {lengths}")
         self.size, self.reduction = lengths[0], reduction
-        self._lanes = np.concatenate([array.reshape(self.size, -1).T for array in self.batch])
+        self._lanes = np.empty((sum(array[0].size for array in self.batch), self.size))
 
     def __call__(self, *args: Any) -> Any:
         """The reduced value of f(*args, *sample) over all samples; every sample's where reduction is None."""
@@ -211,7 +218,15 @@ class ReplayedOver(Replayed):
         return lanes
 
     def _sample(self, i: int) -> list[Any]:
-        return [array[i] if array.ndim > 1 else float(array[i]) for array in self.batch]
+        return [array[i].astype(float) if array.ndim > 1 else float(array[i]) for array in self.batch]
+
+    def _read_batch(self) -> None:
+        """The batch as it is now: its arrays belong to the caller, who may write to them between calls."""
+        begin = 0
+        for array in self.batch:
+            rows = array.reshape(self.size, -1).T
+            self._lanes[begin : begin + len(rows)] = rows
+            begin += len(rows)
 
     def _replayed(self, args: Sequence[Any], gradient: bool) -> tuple[float, Any]:
         if self.reduction is None:
@@ -239,6 +254,7 @@ class ReplayedOver(Replayed):
 
     def _split(self, args: Sequence[Any], arguments: Arguments) -> Any:
         """[(recording, lanes, how many, which)]: every sample with a program whose guards hold for it."""
+        self._read_batch()
         recordings = self._recordings_of(arguments)
         if recordings and not recordings[0].program.tape.guards:
             self.statistics.replays += 1
@@ -254,7 +270,8 @@ class ReplayedOver(Replayed):
                 self.statistics.guard_failures += not holds.all()
             else:
                 sample = self._sample(int(pending[0]))
-                recording = self._recorded(self._arguments([*args, *sample]), one_sample=True)
+                with ALONE:
+                    recording = self._recorded(self._arguments([*args, *sample]), one_sample=True)
                 recordings.append(recording)
                 holds = self._hold(recording, arguments, pending)
                 holds[0] = True  # it was recorded there, were it on the very edge
@@ -291,13 +308,13 @@ def replay(
 
     Comparisons of nodes are guards: where one comes out differently, f is recorded again. A number that is taken out of
     the graph (item(), .data, stop_gradient, backward()) raises ReplayError; .data is seen wherever the code of f, or of
-    functions it names, has that word. Values that f finds elsewhere are read at every call; all else that it finds
-    there, what it draws at random, and what an object among its arguments holds are taken as they were when f was
+    what can be reached from it, has that word. Values that f finds elsewhere are read at every call; all else that it
+    finds there, what it draws at random, and what an object among its arguments holds are taken as they were when f was
     recorded.
 
-    over: arrays with one sample per row. f(*args, *sample) is then a function of one sample, and r(*args) its mean over
-    the batch ("sum": the sum; None: every sample's, without gradient). One sample is recorded, and the batch runs as
-    lanes; samples whose comparisons come out differently are recorded for themselves.
+    over: arrays with one sample per row, which are read at every call. f(*args, *sample) is then a function of one
+    sample, and r(*args) its mean over the batch ("sum": the sum; None: every sample's, without gradient). One sample is
+    recorded, and the batch runs as lanes; samples whose comparisons come out differently are recorded for themselves.
 
     r.statistics counts recordings, replays and guard failures; r.programs are the programs.
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from autodiff.primitives import Primitive, absolute, add, div, mul, neg, reciprocal, relu, square, step, sub
 from autodiff.programs.instructions import COMPARISONS, LANES, Builder
+from autodiff.programs.recording import distinct
 
 INLINE: dict[Any, str] = {
     add: "{} + {}", sub: "{} - {}", mul: "{} * {}", neg: "-{}", absolute: "abs({})",
@@ -224,7 +225,7 @@ class Writer:
         P = np.concatenate([extra[j].ravel() for j in arrays + numbers])
         parts = f"np.concatenate(({', '.join(texts)}))" if len(texts) > 1 else texts[0]
         size = k * w
-        if len(P) == size and len(np.unique(P)) == size:
+        if len(P) == size and len(distinct(P)) == size:
             inverse = np.empty(size, np.intp)
             inverse[P] = np.arange(size)
             return f"{parts}.take({self.constant(inverse.reshape(k, w))})"
@@ -266,7 +267,9 @@ def _fresh(kernel: Callable[..., Any]) -> Callable[..., Any]:
 def _row_adder(R: Any, k: int) -> Callable[[Any], Any]:
     """The function that adds rows of equal R, in any order."""
     in_order = np.argsort(R, kind="stable")
-    present, starts = np.unique(R[in_order], return_index=True)
+    ascending = R[in_order]
+    starts = np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]]))
+    present = ascending[starts]
 
     def added(a: Any) -> Any:
         sums = np.add.reduceat(a.take(in_order, 0), starts, axis=0)

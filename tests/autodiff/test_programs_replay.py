@@ -1,8 +1,14 @@
 """A replayed function is never stale: whatever it decides on a number is decided again at every call."""
 
 import copy
+import functools
 import gc
+import json
+import operator
 import random
+import sys
+import threading
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,7 +17,7 @@ from hypothesis import strategies as st
 
 import autodiff as ad
 from autodiff import value
-from autodiff.programs import ReplayError, replay
+from autodiff.programs import Program, ReplayError, replay
 from autodiff.programs.guards import mentions
 
 
@@ -205,9 +211,20 @@ def reads_by_name(x):
     return x * getattr(x, "data")  # noqa: B009
 
 
+def formats(x):
+    return x * float(f"{x:.2f}")
+
+
+def writes_array_data(x):
+    x.data = [1.0, 2.0]
+    return np.sum(x)
+
+
 @pytest.mark.parametrize(
     ("f", "x", "how"),
     [
+        (formats, 2.0, "a text"),
+        (writes_array_data, np.ones(2), "writing data"),
         (takes_item, 2.0, "item"),
         (reads_data, 2.0, "data"),
         (reads_data_elsewhere, 2.0, "data"),
@@ -230,6 +247,228 @@ def test_a_number_that_leaves_the_graph_is_refused(f, x, how):
 def test_code_is_searched_through_helpers():
     assert mentions(reads_data_elsewhere, "data")
     assert not mentions(takes_item, "data")
+
+
+class Reader:
+    """Ways to read a number that nobody sees in the code of the function itself."""
+
+    word, by_name, in_a_list = "data", operator.attrgetter("data"), (helper,)
+
+    def method(self, x):
+        return x.data
+
+    @property
+    def member(self):
+        return helper
+
+    @staticmethod
+    def static(x):
+        return x.data
+
+
+class Heir(Reader):
+    def __init__(self):
+        self.own = [{"reader": helper}]
+
+
+heir, word, by_name, functions = Heir(), "data", operator.attrgetter("data"), {"reader": [helper]}
+remembered, replayed_reader = functools.lru_cache(helper), replay(reads_data)
+
+
+def by_pattern(x):
+    match x:
+        case ad.Value(data=number):
+            return x * number
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x * heir.method(x),
+        lambda x: x * heir.member(x),
+        lambda x: x * heir.static(x),
+        lambda x: x * Heir.static(x),
+        lambda x: x * heir.own[0]["reader"](x),
+        lambda x: x * Reader.in_a_list[0](x),
+        lambda x: x * getattr(x, word),
+        lambda x: x * by_name(x),
+        lambda x: x * functions["reader"][0](x),
+        lambda x: x * remembered(x),
+        lambda x: x * replayed_reader(x),
+        lambda x, h=helper: x * h(x),
+        functools.partial(lambda h, x: x * h(x), helper),
+        lambda x: setattr(x, "data", 5.0) or x * 2.0,
+        by_pattern,
+    ],
+)
+def test_a_number_is_refused_however_it_was_read(f):
+    with pytest.raises(ReplayError, match="data"):
+        replay(f)(2.0)
+
+
+def test_a_function_among_the_arguments_is_searched_too():
+    with pytest.raises(ReplayError, match="data"):
+        replay(lambda x, h: x * h(x))(2.0, helper)
+
+
+@pytest.mark.parametrize("bound", [Fraction(1, 3), 2**53 + 1, 10**400])
+def test_a_comparison_with_what_no_float_equals_is_refused(bound):
+    with pytest.raises(ReplayError, match="compare it with a float"):
+        replay(lambda x: x if x < bound else x * 2.0)(0.5)
+    assert value.watcher is None
+
+
+def test_code_that_imports_is_watched():
+    def imports(x):
+        import math
+
+        return x * math.pi
+
+    assert mentions(imports, "data")
+    assert replay(imports)(2.0) == 2.0 * np.pi
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "f"),
+    [
+        ({1.0, 2.0}, lambda b: b.add(5.0), lambda x, b: x * sum(b)),
+        (np.array([1.0, 2.0], object), lambda b: b.fill(5.0), lambda x, b: x * b[0]),
+        (np.array([1.0, 2.0j]), lambda b: b.fill(5.0), lambda x, b: x * abs(b[0])),
+        (np.zeros(2, [("t", float)]), lambda b: b["t"].fill(5.0), lambda x, b: x * b["t"][0]),
+        (bytearray(b"a"), lambda b: b.append(5), lambda x, b: x * len(b)),
+    ],
+    ids=["set", "objects", "complex", "structured", "bytearray"],
+)
+def test_arguments_that_are_written_to_record_again(before, after, f):
+    r = replay(f)
+    assert r(2.0, before) == f(2.0, before)
+    after(before)
+    assert r(2.0, before) == f(2.0, before)
+
+
+def test_a_copy_records_for_itself():
+    weight = ad.Value(2.0)
+    f = replay(lambda x: x * weight)
+    assert f(3.0) == 6.0
+    twin = copy.deepcopy(f)
+    weight.data = 5.0
+    assert (f(3.0), twin(3.0), len(twin.programs)) == (15.0, 15.0, 1)
+
+
+def test_a_program_of_a_branch_refuses_the_other(tmp_path):
+    f = replay(lambda x: x * 2.0 if x > 0.0 else x * 3.0)
+    f(1.0)
+    [program] = f.programs
+    for one in (program, Program.load(program.save(tmp_path / "branch")), copy.deepcopy(program)):
+        assert one(4.0) == 8.0
+        with pytest.raises(ReplayError, match="comparison"):
+            one(-4.0)
+
+
+def test_a_program_of_one_sample_needs_its_batch():
+    f = replay(lambda w, x: w * x, over=(np.ones(3),))
+    f(1.0)
+    with pytest.raises(TypeError, match="batch"):
+        f.programs[0](1.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"a": [0, 0, 0, 9]}, "come after"),
+        ({"b": [0, 0, 5, 0]}, "come after"),
+        ({"a": [0, 0, 0]}, "fit together"),
+        ({"constant": [[0.0] * 4]}, "fit together"),
+        ({"code": [1, 1, 3, 77]}, "no row"),
+        ({"outputs": [-1]}, "output"),
+        ({"inputs": [0, 3]}, "inputs"),
+        ({"inputs": [0]}, "inputs"),
+        ({"about": json.dumps({"version": 2})}, "version"),
+        ({"about": np.array([{}], object)}, "allow_pickle"),
+    ],
+)
+def test_a_file_that_was_changed_is_refused(tmp_path, changed, message):
+    x, y = ad.Value(2.0), ad.Value(3.0)
+    file = ad.record(ad.sin(x * y), [x, y]).save(tmp_path / "program")
+    with np.load(file) as saved:
+        arrays = {**saved}
+    whole = {name: np.asarray(array, arrays[name].dtype if name in arrays and name != "about" else None)
+             for name, array in changed.items()}  # fmt: skip
+    np.savez(file, **{**arrays, **whole})
+    with pytest.raises(ValueError, match=message):
+        Program.load(file)
+
+
+def test_the_guards_of_a_long_graph_need_no_compiling():
+    def f(x):
+        y = x
+        for i in range(4):
+            y = ad.sin(y) + y * i
+        return y if y > 0.5 else y * 3.0
+
+    r = replay(f, back_end="tape")
+    for x in (1.0, 2.0, 0.01, 0.02, np.nan):
+        assert np.array_equal(r.value_and_grad(x), eager(f, x), equal_nan=True)
+    assert r.statistics.recordings == 2
+    assert all(not program._compiled for program in r.programs)
+
+
+@pytest.mark.parametrize("back_end", ["tape", "python", "numpy"])
+def test_what_is_only_compared_has_no_gradient(back_end):
+    def f(w):
+        b = [ad.tanh(x) * x for x in w]  # lanes of one kind, the last of which nobody adds
+        return b[1] * b[0] if b[2] > 0.5 else b[0] + b[1]
+
+    r = replay(f, back_end=back_end)
+    for last in (0.1, 2.0, np.nan):
+        y, gradient = r.value_and_grad(np.array([0.3, -0.7, last]))
+        right, by_right = eager(f, np.array([0.3, -0.7, last]))
+        np.testing.assert_allclose([y, *gradient], [right, *by_right], rtol=1e-14)
+    assert r.statistics.recordings == 2
+
+
+def test_what_is_only_compared_has_no_gradient_over_a_batch():
+    samples = np.array([0.3, np.nan, -0.2])
+    f = replay(lambda w, x: ad.tanh(w[0]) * 2.0 if ad.tanh(w[1] * x) < 0.5 else ad.tanh(w[0]), over=(samples,))
+    slope = 1 / np.cosh(0.4) ** 2
+    np.testing.assert_allclose(f.grad(np.array([0.4, 1.0])), [slope * 5 / 3, 0.0], rtol=1e-14)
+
+
+def test_threads_neither_disturb_a_recording_nor_share_one_half_made():
+    def f(w):
+        total = 0.0
+        for i in range(30):
+            total = total + ad.tanh(w[i % 3] * (i + 1.0)) * w[(i * 2) % 3]
+        return total if w[0] > 0.0 else total * 2.0
+
+    w = np.array([0.5, -0.3, 0.8])
+    right = {side: eager(f, side * w) for side in (1.0, -1.0)}
+    r, wrong = replay(f), []
+
+    def work(number):
+        try:
+            for i in range(6):
+                side = 1.0 if (number + i) % 2 else -1.0
+                y, gradient = r.value_and_grad(side * w)
+                np.testing.assert_allclose(y, right[side][0], rtol=1e-12)
+                np.testing.assert_allclose(gradient, right[side][1], rtol=1e-12)
+                node = ad.Value(2.0)
+                assert node > 1.0
+                assert node.item() == 2.0  # not of the function that another thread records
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
 
 
 def test_errors_of_the_function_leave_nothing_behind():
@@ -396,6 +635,17 @@ def test_over_with_arguments_that_are_data_and_a_part_that_no_sample_moves():
         assert slope == pytest.approx(np.mean(2 * (w * X + c) * X) + 2 * w)
     constant = replay(lambda w, x: w * w, over=(X,))
     assert constant.value_and_grad(3.0) == (9.0, 6.0)
+
+
+@pytest.mark.parametrize("dtype", [float, np.float32, int])
+def test_over_reads_the_batch_at_every_call(dtype):
+    X, y = np.array([[1, 2], [-3, 4], [5, -6]], dtype), np.array([1, 0, 2], dtype)
+    f = replay(lambda w, x, y: (np.sum(w * x) - y) ** 2 if x[0] > 0 else np.sum(w * x), over=(X, y))
+    w = np.array([0.5, -0.25])
+    for _ in range(3):
+        assert f(w) == np.mean([(w @ a - b) ** 2 if a[0] > 0 else w @ a for a, b in zip(X, y, strict=True)])
+        X *= -1
+        y += 1
 
 
 def test_over_one_sample():

@@ -1,0 +1,423 @@
+"""`python -m benchmarks.programs`: recorded scalar graphs beside NumPy written by hand, and beside the graph itself.
+
+W1  the document's MLP [2, 4, 3, 1], relu, relu, sigmoid, mean cross-entropy
+W2  a chain x = x * a + b
+W3  a random DAG, in which hardly anything repeats
+W4  W1 with 1000 samples, trained by 150 steps of gradient descent
+W5  micrograd's moons demo, MLP(2, [16, 16, 1]), hinge loss and L2
+
+The number behind the name is that of the samples or operations. A round takes the parts apart, on the same numbers:
+
+build      the graph, by running the loss on nodes        step   value and gradient by the program
+record     the graph as a tape                            value  the value alone
+recognise  what repeats, down to array instructions       eager  build, backward and drop of the graph
+generate   the code of value and gradient                 hand   value and gradient in NumPy, for W1, W4 and W5
+
+hand is the forward pass and a lean backward pass, (yhat - y) / n for sigmoid and cross-entropy, loss included. ns/op
+are per operation of the workload as it is written. All run in one process in turns; a ratio is taken within each round,
+and what counts is the median of the rounds after a first one that warms up. Losses, gradients and trained weights must
+agree to 1e-9. Nothing but NumPy is used; imports are not timed, and generated code is not kept between rounds. Python's
+garbage collection stays as it is, and what it costs is in the figures, most of all in those of build and eager.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+import random
+import re
+import sys
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from autodiff import Value, log, relu, sigmoid
+from autodiff.programs import record, replay
+from autodiff.programs.program import Program
+from benchmarks.arrays import CLOCKS, ResultsDiffer, check, quartiles
+from benchmarks.engines import Chainrule
+from benchmarks.worker import memory
+from benchmarks.workloads import ListMLP, Workload, circles, counted, moons, workload
+
+Times = dict[str, list[float]]  # seconds of each part, one entry per round
+FULL = ("W1-1", "W1-100", "W4-1000", "W5-100", "W2-1e3", "W2-1e5", "W3-1e3", "W3-1e5")
+LARGE = ("W2-1e5", "W2-1e6", "W2-1e7", "W1-1600", "W1-16000", "W1-160000")  # 62 operations per sample
+PARTS = ("build", "record", "recognise", "generate", "step", "value", "eager", "hand")
+PLANTS = ("program", "eager", "over")
+EPOCHS, RATE = 150, 0.5
+SMALL = 10_000  # operations, below which what a recording costs whatever its size counts for too much to be judged
+TURN = 0.02  # seconds for which a part is repeated in its turn
+
+
+# --- by hand ------------------------------------------------------------------------------------------------------
+
+
+def matrices(numbers: Any, sizes: Sequence[int]) -> tuple[list[Any], list[Any]]:
+    """(W, b): the matrices (n_in, n_out) and rows (n_out,) in parameters that stand neuron by neuron, bias last."""
+    W, b, begin = [], [], 0
+    for n_in, n_out in pairwise(sizes):
+        neurons = numbers[begin : begin + n_out * (n_in + 1)].reshape(n_out, n_in + 1)
+        W.append(neurons[:, :-1].T.copy())
+        b.append(neurons[:, -1].copy())
+        begin += neurons.size
+    return W, b
+
+
+def flat(W: Sequence[Any], b: Sequence[Any]) -> Any:
+    """The parameters neuron by neuron: the inverse of `matrices`."""
+    return np.concatenate([np.column_stack([A.T, c]).ravel() for A, c in zip(W, b, strict=True)])
+
+
+def forward(X: Any, W: Any, b: Any) -> Any:
+    """(z1, a1, z2, a2, z3) of three layers with relu between them."""
+    z1 = X @ W[0] + b[0]
+    a1 = np.maximum(z1, 0.0)
+    z2 = a1 @ W[1] + b[1]
+    a2 = np.maximum(z2, 0.0)
+    return z1, a1, z2, a2, a2 @ W[2] + b[2]
+
+
+def backward(X: Any, W: Any, z1: Any, a1: Any, z2: Any, a2: Any, d3: Any) -> Any:
+    """([dW1, dW2, dW3], [db1, db2, db3]) from d(loss)/d(z3)."""
+    d2 = (d3 @ W[2].T) * (z2 > 0.0)
+    d1 = (d2 @ W[1].T) * (z1 > 0.0)
+    return [X.T @ d1, a1.T @ d2, a2.T @ d3], [d1.sum(0), d2.sum(0), d3.sum(0)]
+
+
+def entropy(X: Any, y: Any, W: Any, b: Any) -> Any:
+    """(loss, dW, db) of W1: the mean cross-entropy of a sigmoid."""
+    z1, a1, z2, a2, z3 = forward(X, W, b)
+    yhat = 1.0 / (1.0 + np.exp(-z3))
+    loss = -np.mean(y * np.log(yhat) + (1.0 - y) * np.log(1.0 - yhat))
+    return loss, *backward(X, W, z1, a1, z2, a2, (yhat - y) / len(X))
+
+
+def hinge(X: Any, y: Any, W: Any, b: Any) -> Any:
+    """(loss, dW, db) of W5: the mean hinge loss, and 1e-4 times the squares of all parameters."""
+    z1, a1, z2, a2, z3 = forward(X, W, b)
+    margin = 1.0 - y * z3
+    loss = np.mean(np.maximum(margin, 0.0)) + 1e-4 * sum((p * p).sum() for p in (*W, *b))
+    dW, db = backward(X, W, z1, a1, z2, a2, y * (margin > 0.0) * (-1.0 / len(X)))
+    for gradients, parameters in ((dW, W), (db, b)):
+        for gradient, parameter in zip(gradients, parameters, strict=True):
+            gradient += 2e-4 * parameter
+    return loss, dW, db
+
+
+def by_hand(name: str) -> Any:
+    """(function of (W, b), sizes, X, y) of the workload of that name; None where there is nothing to write by hand."""
+    family, _, samples = name.partition("-")
+    sizes: tuple[int, ...]
+    data: tuple[Any, Any]
+    if family == "W5":
+        of, sizes, data = hinge, (2, 16, 16, 1), moons(int(float(samples)), random.Random(4))
+    elif family in ("W1", "W4"):
+        of, sizes, data = entropy, (2, 4, 3, 1), circles(int(float(samples)), random.Random(1))
+    else:
+        return None
+    X, y = np.array(data[0]), np.array(data[1], float).reshape(-1, 1)
+    return (lambda W, b: of(X, y, W, b)), sizes, X, y
+
+
+# --- programs -----------------------------------------------------------------------------------------------------
+
+
+def graph_of(name: str) -> tuple[Workload, int, Callable[[], tuple[Value, list[Any]]]]:
+    """(the workload, its operations, a function that builds its graph and returns output and inputs)."""
+    name = name.replace("W4", "W1")
+    work = workload(name)
+    leaves, build = Chainrule().forward(work)
+    inputs = [np.array(leaves, dtype=object)]
+    return work, counted(name)[1], lambda: (build(), inputs)
+
+
+def recognised(program: Program) -> Program:
+    """The program, with its back end chosen and what repeats turned into array instructions."""
+    if program.back_end == "numpy":
+        assert program.size > 0  # which counts the instructions, and so makes them
+    return program
+
+
+def generated(program: Program) -> Program:
+    """The program, with its code of value and gradient; a long one in which nothing repeats runs as a tape, without."""
+    if program.back_end != "tape":
+        program.function("gradient", ("value", "gradient"))
+    return program
+
+
+def first_gradient(output: Value, inputs: Any, back_end: str | None, p: Any) -> Any:
+    """The gradient by a new program; a back end that is named leaves out the search for lanes."""
+    return record(output, inputs, back_end).value_and_grad(p)
+
+
+def one_sample(p: Any, x: Any, target: Any) -> Any:
+    """The cross-entropy of the document's network on one sample, for nodes."""
+    yhat = ListMLP((2, 4, 3, 1), p, (relu, relu, sigmoid))(x)
+    return -(target * log(yhat) + (1.0 - target) * log(1.0 - yhat))
+
+
+# --- rounds -------------------------------------------------------------------------------------------------------
+
+
+def turn(f: Callable[[], Any], now: Callable[[], float], repeats: int) -> float:
+    """The seconds of one call of f, from so many in a row."""
+    start = now()
+    for _ in range(repeats):
+        f()
+    return (now() - start) / repeats
+
+
+def timed(f: Callable[..., Any], now: Callable[[], float], *args: Any) -> tuple[float, Any]:
+    """(seconds, what f returns)."""
+    start = now()
+    found = f(*args)
+    return now() - start, found
+
+
+def planted(gradient: Any, wrong: bool) -> list[Any]:
+    """[the gradient], wrong in its largest entry by one in a million if asked for."""
+    gradient = np.array(gradient)
+    if wrong:
+        gradient[np.abs(gradient).argmax()] *= 1.0 + 1e-6
+    return [gradient]
+
+
+def measure(name: str, rounds: int, clock: str, plant: str | None = None) -> tuple[Times, Program]:
+    """(the seconds of each part in each round, the program); ResultsDiffer where the results are not the same."""
+    now, hand = CLOCKS[clock], by_hand(name)
+    work, _, build = graph_of(name)
+    eager, p = Chainrule().stepper(work, CLOCKS[clock]), np.array(work.parameters)
+    output, inputs = build()
+    program = generated(recognised(record(output, inputs)))
+    steps: dict[str, Callable[[], Any]] = {
+        "step": lambda: program.value_and_grad(p),
+        "value": lambda: program(p),
+        "eager": eager,
+    }
+    found, (value, (gradient,)) = eager(), program.value_and_grad(p)
+    loss, expected = found.loss, np.array(found.gradient)
+    if hand is not None:
+        W, b = matrices(p, hand[1])
+        steps["hand"] = lambda: hand[0](W, b)
+        loss, *parts = steps["hand"]()
+        expected = flat(*parts)
+        check(name, "eager", (found.loss, planted(found.gradient, plant == "eager")), (loss, [expected]))
+    check(name, "program", (value, planted(gradient, plant == "program")), (loss, [expected]))
+    check(name, "value alone", (program(p), []), (loss, []))
+    repeats = {part: max(1, min(200, int(TURN / max(timed(f, perf_counter)[0], 1e-9)))) for part, f in steps.items()}
+    del output
+    times: Times = {}
+
+    def keep(part: str, seconds: float) -> None:
+        times.setdefault(part, []).append(seconds)
+
+    for number in range(rounds + 1):
+        seconds, (output, _) = timed(build, now)
+        keep("build", seconds)
+        seconds, fresh = timed(record, now, output, inputs)
+        keep("record", seconds)
+        keep("recognise", timed(recognised, now, fresh)[0])
+        keep("generate", timed(generated, now, fresh)[0])
+        del fresh
+        if program.back_end != "numpy":
+            for asked in ((None, program.back_end), (program.back_end, None))[number % 2]:
+                seconds, _ = timed(first_gradient, now, output, inputs, asked, p)
+                keep("with the attempt" if asked is None else "without the attempt", seconds)
+        del output  # the graph of another part would slow down the garbage collection
+        for part, f in steps.items():
+            keep(part, turn(f, now, repeats[part]))
+    return {part: seconds[1:] for part, seconds in times.items()}, program
+
+
+def train(name: str, rounds: int, clock: str, plant: str | None = None) -> Times:
+    """The seconds of whole trainings in each round, and their parts; the weights at the end must be the same."""
+    now = CLOCKS[clock]
+    work, _, build = graph_of(name)
+    function, sizes, X, y = by_hand(name)
+    numbers = np.array(work.parameters)
+
+    def hand() -> Any:
+        W, b = matrices(numbers, sizes)
+        for _ in range(EPOCHS):
+            _, dW, db = function(W, b)
+            for k in range(len(W)):
+                W[k] -= RATE * dW[k]
+                b[k] -= RATE * db[k]
+        return flat(W, b)
+
+    def loop(value_and_grad: Callable[[Any], Any]) -> Any:
+        p = numbers.copy()
+        for _ in range(EPOCHS):
+            _, gradient = value_and_grad(p)
+            p -= RATE * gradient
+        return p
+
+    def whole(output: Value, inputs: Any) -> Any:
+        program = generated(record(output, inputs))
+
+        def step(p: Any) -> tuple[float, Any]:
+            value, (gradient,) = program.value_and_grad(p)
+            return value, gradient
+
+        return step
+
+    def over() -> Any:
+        return loop(replay(one_sample, over=(X, y[:, 0])).value_and_grad)
+
+    times: Times = {part: [] for part in ("build", "hand", "prepare", "loop", "over")}
+    for _ in range(rounds + 1):
+        seconds = {}
+        seconds["hand"], expected = timed(hand, now)
+        seconds["over"], batch = timed(over, now)
+        seconds["build"], graph = timed(build, now)
+        seconds["prepare"], step = timed(whole, now, *graph)
+        del graph
+        seconds["loop"], weights = timed(loop, now, step)
+        for engine, found in (("program", weights), ("over", batch)):
+            check(f"{name} trained", engine, (0.0, planted(found, plant == engine)), (0.0, [expected]))
+        for part, spent in seconds.items():
+            times[part].append(spent)
+    return {part: spent[1:] for part, spent in times.items()}
+
+
+# --- reports ------------------------------------------------------------------------------------------------------
+
+
+def verdict(text: str, figures: Sequence[float], bound: float | None, at_least: bool = False) -> str:
+    """A line with the median of the figures, and whether it reaches the bound, if there is one."""
+    if bound is None:
+        return f"  {text}: {quartiles(figures)}"
+    reached = (median(figures) >= bound) if at_least else (median(figures) <= bound)
+    side = "at least" if at_least else "at most"
+    return f"  {text}: {quartiles(figures)}, {side} {bound:g}, {'reached' if reached else 'missed'}"
+
+
+def ratios(top: Sequence[float], bottom: Sequence[float]) -> list[float]:
+    """The ratios round by round."""
+    return [a / b for a, b in zip(top, bottom, strict=True)]
+
+
+def added(*parts: Sequence[float]) -> list[float]:
+    """The sums round by round."""
+    return [sum(row) for row in zip(*parts, strict=True)]
+
+
+def report(name: str, times: Times, program: Program) -> list[str]:
+    """The lines about one workload: its parts, ratios and memory."""
+    work, operations, build = graph_of(name)
+    ns = {part: [s / operations * 1e9 for s in times[part]] for part in PARTS if part in times}
+    lines = [f"{name}  {work.title}: {operations} operations, back end {program.back_end}"]
+    lines += [f"  {part:10} {median(times[part]) * 1e6:10.0f} us {quartiles(ns[part]):>26} ns/op" for part in ns]
+    lines.append(f"  eager / step: {quartiles(ratios(times['eager'], times['step']))}")
+    if "hand" in times:
+        lines.append(f"  step / hand: {quartiles(ratios(times['step'], times['hand']))}")
+    theory = "" if program.back_end == "tape" else f"; {program.ratio:.2f} by the operations"
+    lines.append(f"  value and gradient / value: {quartiles(ratios(times['step'], times['value']))}{theory}")
+    us = [both / 1e3 for both in added(ns["record"], ns["recognise"])]
+    bound = 1.0 if operations >= SMALL else None
+    lines.append(verdict("record and recognise, us/op", us, bound))
+    if "with the attempt" in times:
+        both = ratios(times["with the attempt"], times["without the attempt"])
+        lines.append(verdict("record and first gradient, with / without looking for lanes", both, 1.1))
+    output, inputs = build()
+    held = memory(lambda: recognised(record(output, inputs)))["held"] / operations
+    lines.append(verdict("bytes/op of the program", [held], bound and 60.0))
+    with_code = memory(lambda: generated(recognised(record(output, inputs))))["held"] / operations
+    lines.append(f"  with the code of its gradient: {with_code:.0f} bytes/op")
+    return lines
+
+
+def report_of_training(name: str, times: Times) -> list[str]:
+    """The lines about whole trainings."""
+    hand, whole = times["hand"], added(times["prepare"], times["loop"])
+    lines = [f"{name}  trained, {EPOCHS} steps"]
+    lines += [f"  {part:10} {median(seconds) * 1e3:8.1f} ms" for part, seconds in times.items()]
+    return [
+        *lines,
+        verdict("speed of the loop / hand's", ratios(hand, times["loop"]), 0.8, at_least=True),
+        verdict("total with the whole graph recorded / hand", ratios(whole, hand), 4.0),
+        f"    and with the graph built as well: {quartiles(ratios(added(whole, times['build']), hand))}",
+        verdict("total with over=(X, y) / hand", ratios(times["over"], hand), 1.6),
+    ]
+
+
+def large(name: str, clock: str) -> list[str]:
+    """The line about one large graph, measured once."""
+    now = CLOCKS[clock]
+    leaves, build = Chainrule().forward(workload(name))
+    built, output = timed(build, now)
+    recording, program = timed(record, now, output, leaves)
+    del output, build
+    recognising, _ = timed(recognised, now, program)
+    numbers = [leaf.data for leaf in leaves]
+    gradient, _ = timed(program.value_and_grad, now, *numbers)
+    size, per = len(program), 1e6 / len(program)
+    return [
+        f"{name}  {size} nodes, {program.back_end}: build {built * per:.2f}, record {recording * per:.2f}, recognise "
+        f"{recognising * per:.2f}, first gradient {gradient * per:.2f} us per node; "
+        f"{program.tape.nbytes / size:.1f} bytes per node"
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; 0, or 1 if results differ."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.programs", description=__doc__.partition(": ")[2])
+    parser.add_argument("--quick", action="store_true", help="three rounds")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: processor time of all threads")
+    parser.add_argument("--workloads", nargs="+", default=list(FULL), help="such as W1-100 or W2-1e4")
+    parser.add_argument(
+        "--large", action="store_true", help="graphs of up to 10^7 nodes instead: 4 GB and some minutes"
+    )
+    parser.add_argument("--out", type=Path, default=Path("output"), help="folder for the raw data")
+    parser.add_argument("--plant", choices=PLANTS, help="return a wrong gradient from it; the run must FAIL")
+    options = parser.parse_args(argv)
+    for name in options.workloads:
+        family, _, size = name.partition("-")
+        if family not in ("W1", "W2", "W3", "W4", "W5") or not re.fullmatch(r"\d+(e\d+)?", size):
+            parser.error(f"{name!r} is no workload: expected W1 to W5 and a size, such as {', '.join(FULL[:4])}")
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    print(
+        f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} processors, load {load:.1f}; "
+        f"numpy {np.__version__}; {options.clock} time"
+    )
+    if options.large:
+        for name in LARGE:
+            print("\n".join(large(name, options.clock)), flush=True)
+        return 0
+    rounds = 3 if options.quick else options.rounds
+    options.out.mkdir(parents=True, exist_ok=True)
+    raw = options.out / "benchmarks_programs.csv"
+    with raw.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["workload", "part", "round", "seconds"])
+
+        def write(name: str, times: Times) -> None:
+            for part, seconds in times.items():
+                writer.writerows([name, part, number, f"{s:.3e}"] for number, s in enumerate(seconds))
+
+        for name in options.workloads:
+            try:
+                times, program = measure(name, rounds, options.clock, options.plant)
+                print("\n".join(report(name, times, program)), flush=True)
+                write(name, times)
+                if name.startswith("W4"):
+                    times = train(name, rounds, options.clock, options.plant)
+                    print("\n".join(report_of_training(name, times)), flush=True)
+                    write(f"{name} trained", times)
+            except ResultsDiffer as error:
+                print(f"FAIL: {error}", file=sys.stderr)
+                return 1
+    print(f"Raw data: {raw}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
