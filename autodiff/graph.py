@@ -61,7 +61,10 @@ class Graph(Pictured):
     def __init__(self, output: Any, parameters: Any = None) -> None:
         self.output = checked_node(output, "Graph")
         chosen = parameters.parameters() if hasattr(parameters, "parameters") else parameters
-        self._parameters = None if chosen is None else dict.fromkeys(chosen)
+        if isinstance(chosen, Node) or not isinstance(chosen, Iterable | None):
+            chosen = [chosen]
+        where = "Graph(..., parameters), or each one of them,"
+        self._parameters = None if chosen is None else dict.fromkeys(checked_node(leaf, where) for leaf in chosen)
         self.nodes: tuple[Any, ...] = tuple(reversed(order(self.output)))
         self.edges: tuple[Edge, ...] = tuple(
             Edge(parent, node, local, position)

@@ -361,7 +361,9 @@ def _einsum_pull(position: int, g: Any, y: Any, *operands: Any, labels: tuple[st
     found = np.einsum(",".join(text for text, _ in inputs) + "->" + kept, *(x for _, x in inputs), optimize=True)
     full = tuple(sizes[own[i]] for i in range(len(own)))
     if kept != target:
-        found = found.reshape(tuple(n if letter in known else 1 for letter, n in zip(target, full, strict=True)))
+        rest = iter(found.shape)
+        found = found.reshape(tuple(next(rest) if letter in known else 1 for letter in target))
+    if found.shape != full:  # a label that all others have with the size 1, too
         found = np.broadcast_to(found, full)
     return unbroadcast(found, shape)
 

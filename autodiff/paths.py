@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from autodiff.graph import Edge, Graph, checked_node, checked_value
 from autodiff.names import counted
 from autodiff.value import Value
@@ -105,7 +107,7 @@ def heaviest_paths(output: Value, wrt: Value, k: int = 5) -> list[Path]:
     """
     output = checked_value(output, "heaviest_paths(output, ...)")
     wrt = checked_value(wrt, "heaviest_paths(..., wrt)")
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise ValueError(f"heaviest_paths: k is how many paths are wanted, 1 or more, got {k!r}")
     graph = Graph(output)
     # {node: its k heaviest ways from wrt}: (weight, (last edge, the way before it)); ways share their beginnings

@@ -27,6 +27,7 @@ from autodiff.tensor import LinearMap, Tensor
 from autodiff.textbook import printed_rule
 
 MOST = 8  # operations of a rule that are printed
+ANGLES = str.maketrans("<>", "‹›")  # <0> is the place of an operand
 PHRASE = 0.5 * SUM  # words behind a formula reach back to its beginning
 Symbol = Callable[[Any], Expression]
 
@@ -92,7 +93,7 @@ def back_through(name: str, upstream: Expression, child: Expression, parent: Exp
     G pulled back through cholesky
     """
     latex = r"{\left(\frac{\partial <1>}{\partial <2>}\right)}^{\top} <0>"
-    words = Form(f"<0> pulled back through {name.replace('<', '‹')}", latex, PHRASE, (PRODUCT,), PRODUCT, (ATOM,) * 3)
+    words = Form(f"<0> pulled back through {name.translate(ANGLES)}", latex, PHRASE, (PRODUCT,), PRODUCT, (ATOM,) * 3)
     return Expression(words, (upstream, child, parent))
 
 

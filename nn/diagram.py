@@ -31,6 +31,7 @@ SMALL = 11.0  # font size
 LABEL = 58.0  # px that the label of a weight takes
 CROWD = 30  # weights between two layers up to which they are labelled, and drawn as wide as anywhere
 LABELLED = 5  # units of a layer up to which the weights from them are labelled
+STEEPEST = 0.45  # px to the right for every px up or down: a steeper line would touch the unit next to its own
 MOST, FIRST = 16, 9  # units of a layer that are all drawn; of more, so many of the first ones and the last
 SUPERSCRIPT, SUBSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"), str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -142,7 +143,9 @@ def _drawn(network: Any, numbers: _Numbers, gradients: bool, paint: Paint) -> tu
     for k, units in enumerate(shown):
         if k:
             m = len(shown[k - 1])
-            x += 2 * RADIUS + (110.0 + LABEL * (m - 1) / 0.6 if m <= LABELLED else 190.0 + 6.0 * max(m, len(units)))
+            wide = 2 * RADIUS + (110.0 + LABEL * (m - 1) / 0.6 if m <= LABELLED else 190.0 + 6.0 * max(m, len(units)))
+            left, right = (len(shown[i]) - 1 + (len(shown[i]) < network.sizes[i]) for i in (k - 1, k))
+            x += max(wide, STEEPEST * pitch * (left + right) / 2)
         gap = len(units) < network.sizes[k]  # the last one stands apart
         top = HEADER + (height - HEADER - pitch * (len(units) + gap)) / 2 + RADIUS + ROW / 2
         centres.append([(x, top + pitch * (i + (gap and i == len(units) - 1))) for i in range(len(units))])

@@ -36,13 +36,19 @@ def close():
         started.close()
         driver.stop()
     browser.cache_clear()
+    window.cache_clear()
+
+
+@functools.cache
+def window():
+    """What the pages of all tests share: they keep nothing in it, and a new one is dear."""
+    return browser().new_context(viewport={"width": 1280, "height": 720}, reduced_motion="reduce")
 
 
 @contextlib.contextmanager
 def opened(path, link="", ready=True):
     """The page in a browser of 1280 x 720; nothing may have gone wrong on it, nor been asked for, when it closes."""
-    context = browser().new_context(viewport={"width": 1280, "height": 720}, reduced_motion="reduce")
-    view = context.new_page()
+    view = window().new_page()
     view.set_default_timeout(10_000)
     wrong, asked = [], []
     view.on("pageerror", lambda error: wrong.append(str(error)))
@@ -58,4 +64,4 @@ def opened(path, link="", ready=True):
         assert wrong == []
         assert [url for url in asked if not url.startswith(own)] == []
     finally:
-        context.close()
+        view.close()

@@ -15,11 +15,14 @@ def findings(graph: Any, report: Any, claims: Mapping[str, Any] | None) -> dict[
     """A report (its verdict, causes, inherited and right quantities) and claims {name: number}, by nodes.
 
     A quantity is the name of a node; or d and such a name, or dz3 of a layer that was recorded in a scope: then it
-    stands for the entries of the matrix. None where there is neither report nor claim.
+    stands for the entries of the matrix. None where there is neither report nor claim. Raises ValueError for a claim
+    about what the graph does not have, or of another size.
     """
     if report is None and not claims:
         return None
     places = _Places(graph)
+    if not isinstance(claims or {}, Mapping):
+        raise TypeError(f"claims is a dict {{name of a node: what somebody says}}, got {type(claims).__name__}")
     causes = []
     for cause in getattr(report, "causes", ()):
         quantities = [cause.quantity]
@@ -39,9 +42,14 @@ def findings(graph: Any, report: Any, claims: Mapping[str, Any] | None) -> dict[
     numbers = []
     for name, claim in (claims or {}).items():
         nodes = places.of(name)
-        flat = np.reshape(np.asarray(claim, float), -1)
-        if len(flat) == len(nodes):
-            numbers += [[node, _plain(float(x))] for node, x in zip(nodes, flat, strict=True)]
+        try:
+            flat = np.reshape(np.asarray(claim, float), -1)
+        except (TypeError, ValueError):
+            raise TypeError(f"claims: what is claimed of {name!r} is a number or an array, got {claim!r:.60}") from None
+        if len(flat) != len(nodes):
+            called = f"{len(nodes)} nodes of this graph are called {name!r}" if nodes else f"no node is called {name!r}"
+            raise ValueError(f"claims: {called}, and {len(flat)} numbers are claimed; names are those of nodes")
+        numbers += [[node, _plain(float(x))] for node, x in zip(nodes, flat, strict=True)]
     return {
         "verdict": getattr(report, "verdict", ""),
         "causes": causes,

@@ -135,9 +135,11 @@ class Model {
     return above && below ? 2 : above ? 1 : below ? -1 : 0;
   }
   weight(edges) {
-    let sum = 0;
-    for (const e of edges) sum += this.contribution[e] ** 2;
-    return Math.sqrt(sum);
+    let largest = 0, sum = 0;
+    for (const e of edges) largest = Math.max(largest, Math.abs(this.contribution[e]));
+    if (!(largest > 0 && largest < Infinity)) return largest;
+    for (const e of edges) sum += (this.contribution[e] / largest) ** 2;  // the squares alone could leave the floats
+    return largest * Math.sqrt(sum);
   }
 
   // The k ways from a node to the output whose local derivatives have the largest product: [{edges, product}]

@@ -209,7 +209,7 @@ class Picture {
     const state = here ? "current" : !computed ? "future" : computed < part.members.length ? "begun" : "computed";
     const look = `box ${this.kind(part.box.id)}${part.box.id < 0 ? " group" : ""} ${this.marks.get(part.box.id) || ""} ${state}` +
       `${backward && here ? " backward" : ""}${arrived && arrived < all ? " partial" : arrived ? " complete" : ""}${handed === part.members.length && handed ? " handed" : ""}` +
-      `${this.selected === part.box.id ? " selected" : ""}${value === "nan" || /inf|nan/.test(grad) || /inf|nan/.test(value) ? " alarm" : ""}`;
+      `${this.selected === part.box.id ? " selected" : ""}${/inf|nan/.test(value) ? " alarm-value" : ""}${/inf|nan/.test(grad) ? " alarm-grad" : ""}`;
     const caption = (one ? "grad" : "‖grad‖") + (arrived && arrived < all ? ` ${arrived}/${all}` : "");
     const now = [look, "value" + (one ? "" : "s"), value, caption, grad];
     if (now[0] !== part.shown[0]) part.el.setAttribute("class", now[0]);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 import tempfile
@@ -47,6 +48,8 @@ def rendered(svg: str, format: str, scale: float = 2.0) -> bytes:
 
     Raises ModuleNotFoundError, saying what to install, where the package typst is missing.
     """
+    if not 0.0 < scale < math.inf:
+        raise ValueError(f"scale={scale!r}: how many pixels a px has is a number above 0")
     try:
         import typst
     except ImportError as error:

@@ -44,7 +44,7 @@ PORT = 14.0  # px between the points where arrows enter a box, if it is high eno
 SLACK, SCREEN = 1.5, 1000.0  # how much higher than its fullest column a picture gets, if it gets higher than that
 SWEEPS, IDLE, ROUNDS = 24, 6, 60  # the most tries to undo crossings, of these in vain; to even out heights
 TRUNKS, WORK = 100_000, 300_000  # the most trunks, the most steps: huge graphs come out coarser, not later
-DOT_BOXES, DOT_SECONDS = 250, 4.0  # engine "auto" does not ask `dot` about more boxes, nor wait any longer
+DOT_BOXES, DOT_SECONDS = 250, 1.5  # engine "auto" does not ask `dot` about more boxes, nor wait any longer
 DOT_PATIENCE = 60.0  # seconds that engine "dot" waits
 
 

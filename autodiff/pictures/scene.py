@@ -189,9 +189,18 @@ def _grad(graph: Drawable, node: Any) -> tuple[str, str, str]:
 
 
 def norm(array: Any) -> float:
-    """The square root of the sum of squares; of a number its absolute value."""
+    """The square root of the sum of squares; of a number its absolute value.
+
+    >>> norm([3.0, 4.0]), norm(1e308), norm([3e-200, 4e-200]) == 5e-200
+    (5.0, 1e+308, True)
+    """
+    sizes = np.abs(np.asarray(array, float))
     with np.errstate(all="ignore"):
-        return float(np.sqrt(np.sum(np.square(np.asarray(array, float)))))
+        found = float(np.sqrt(np.sum(np.square(sizes))))
+        largest = float(np.max(sizes, initial=0.0))
+        if 1e-150 < found < math.inf or not 0.0 < largest < math.inf:
+            return found
+        return largest * float(np.sqrt(np.sum(np.square(sizes / largest))))  # the squares left the floats
 
 
 def spread(numbers: Any) -> str:

@@ -404,6 +404,10 @@ def test_parameters_are_told_from_inputs():
         assert Graph(leaf * 1.0).is_parameter(leaf) is expected, name
     b = Value(1.0, "b")
     assert Graph(b * 2.0, parameters=[b]).is_parameter(b)
+    assert Graph(b * 2.0, parameters=b).is_parameter(b)
+    for wrong in (3, ["b"]):
+        with pytest.raises(TypeError, match=r"parameters\), or each one of them, takes a node"):
+            Graph(b * 2.0, parameters=wrong)
     assert not Graph(net.layers[0].W[0, 0] * 2.0, parameters=[b]).is_parameter(net.layers[0].W[0, 0])
 
 

@@ -163,6 +163,20 @@ def test_a_report_stands_at_its_nodes():
     assert data["doctor"]["inherited"] == [["nothing of this name", []]]
 
 
+@pytest.mark.parametrize(
+    ("claims", "error", "words"),
+    [
+        ({"q": 1.0}, ValueError, "no node is called 'q'"),
+        ({"x": [1.0, 2.0, 3.0]}, ValueError, "2 nodes of this graph are called 'x', and 3 numbers"),
+        ({"x": "one"}, TypeError, "what is claimed of 'x' is a number or an array, got 'one'"),
+        ([1.0], TypeError, "claims is a dict"),
+    ],
+)
+def test_a_claim_about_what_is_not_there_is_refused(claims, error, words):
+    with pytest.raises(error, match=words):
+        Graph(ad.Value(1.0, name="x") * ad.Value(2.0, name="x")).explore(claims=claims)
+
+
 def test_a_report_of_layers_stands_at_their_matrices():
     from demos.network import build
 

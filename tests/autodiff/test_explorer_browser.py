@@ -95,6 +95,17 @@ def test_every_step_forward_and_back_shows_the_engines_numbers(tmp_path):
         assert close(view.evaluate("Array.from(model.local)"), [edge.local for edge in graph.edges])
 
 
+def test_only_what_is_not_finite_is_red(tmp_path):
+    x, y = ad.Value(math.inf, name="x"), ad.Value(1e200, name="y")
+    graph = Graph(x + y * ad.Value(1.0, name="z"))
+    with opened(graph.explore(tmp_path / "page.html"), "#step=99") as view:
+        look = """() => [...document.querySelectorAll("#boxes .box")].map(el => [Number(el.dataset.box),
+          ...[...el.querySelectorAll(".figure")].map(text => getComputedStyle(text).fill)])"""
+        found = {graph.nodes[box].name: fills for box, *fills in view.evaluate(look) if graph.nodes[box].name}
+        assert found["x"][0] != found["x"][1] == found["y"][0] == found["z"][1]
+        assert view.locator(".arrow.alarm").count() == 0
+
+
 def test_a_hundred_edits_are_recomputed_as_python_does(tmp_path):
     output = small()
     graph = Graph(output)

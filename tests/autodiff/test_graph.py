@@ -15,7 +15,7 @@ from tests.random_graphs import RandomGraph, all_paths, ancestors, chain, graphs
 RANDOM = settings(deadline=None, derandomize=True, max_examples=150)
 ROUNDING = 1e-12  # 12 operations of a few ulp each, relative to the sum of |contributions|: thousandfold room
 SUBNORMAL = 1e-310  # products that underflow keep only some of their digits
-LONG = 100_000
+LONG = 20_000  # twenty times the depth to which Python recurses
 
 
 # ---------------------------------------------------------------- nodes and edges

@@ -264,6 +264,8 @@ def test_einsum_of_one_label_twice_and_of_lengths_one():
         ("ij,kj->ik", (f, b)),
         ("iji->j", (np.ones((3, 2, 3)),)),
         ("ij->", (f,)),
+        ("ij,j->i", (b.T, b[0])),
+        ("ij,j,k->k", (b.T, b[0], b[0, :2])),
     ):
         nodes = [Tensor(x) for x in operands]
         y = np.einsum(expression, *nodes)

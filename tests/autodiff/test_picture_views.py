@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 import re
 import subprocess
 
@@ -317,6 +318,9 @@ def test_png_and_pdf(tmp_path):
     assert abs(wide - float(svg.get("width"))) <= 1
     assert abs(high - float(svg.get("height"))) <= 1
     assert Graph(loss).save(tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    for scale in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="pixels a px has is a number above 0"):
+            Graph(loss).save(tmp_path / "none.png", zoom="layers", scale=scale)
     dark = Graph(loss).save(tmp_path / "d.png", zoom="layers", scale=1.0, scheme="dark").read_bytes()
     assert dark != png
 

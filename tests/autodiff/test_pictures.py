@@ -13,7 +13,7 @@ from PIL import ImageFont
 
 from autodiff import Graph, Value
 from autodiff.pictures import to_dot, to_svg
-from autodiff.pictures.scene import DASH, minus, number
+from autodiff.pictures.scene import DASH, minus, number, scene
 from autodiff.pictures.text import shortened
 from tests.drawings import (
     ENGINES,
@@ -120,6 +120,14 @@ def test_long_names_are_shortened_in_the_middle_and_whole_in_the_tooltip():
     assert any(name in tip for tip in tooltips(svg))
     assert len(shortened("重" * 100, 20)) <= 20
     assert shortened("just fits", 9) == "just fits"
+
+
+def test_a_number_whose_square_leaves_the_floats_is_no_alarm():
+    x, y = Value(1e200, name="x"), Value(1.0, name="y")
+    product = x * y
+    product.backward()
+    arrows = scene(Graph(product)).arrows
+    assert [(arrow.size, arrow.alarm) for arrow in arrows] == [(1.0, False), (1e200, False)]
 
 
 def test_numbers_that_are_not_finite_stand_out():

@@ -104,6 +104,21 @@ def test_units_and_labels_do_not_cover_each_other():
         assert math.dist(nearest, (cx, cy)) > RADIUS
 
 
+@pytest.mark.parametrize("sizes", [(1, 40, 1), (16, 16), (1, 16), (16, 1, 16), (40, 2, 3), (5, 6)])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_line_meets_no_unit_but_its_own_two(sizes, gradients):
+    svg = parsed(draw_network(nn.MLP(sizes[0], sizes[1:], seed=0), np.ones(sizes[0]), gradients=gradients).svg)
+    circles = [complex(float(c.get("cx")), float(c.get("cy"))) for c in svg.iter(SVG + "circle")]
+    for path in svg.iter(SVG + "path"):
+        if path.get("d").count("L") != 1:
+            continue
+        start, end = (complex(*map(float, part.split())) for part in path.get("d")[1:].split("L"))
+        for centre in circles:
+            share = ((centre - start) * (end - start).conjugate()).real / abs(end - start) ** 2
+            nearest = start + min(max(share, 0.0), 1.0) * (end - start)
+            assert abs(nearest - centre) > RADIUS - 0.2  # px are printed with one decimal; its own ends touch
+
+
 def test_large_layers_are_cut_and_the_picture_says_so():
     net = nn.MLP(2, [MOST + 10, 1], seed=0)
     svg = draw_network(net).svg
