@@ -276,12 +276,11 @@ def test_networks(activation, seed):
         if not len(nonzero):
             continue  # a dead layer
         small = nonzero[np.argmin(abs(gradient.flat[nonzero]))]
-        for factor in (2.0, 0.5, -1.0):
-            wrong = [g.copy() for g in right]
-            wrong[argument].flat[small] *= factor
-            found = check_grad(f, at, tuple(wrong))
-            assert found.verdict == "differ", str(found)
-            assert [element.verdict for element in found.elements].count("differ") == 1
+        wrong = [g.copy() for g in right]
+        wrong[argument].flat[small] *= (2.0, 0.5, -1.0)[(argument + seed) % 3]  # every argument meets every factor
+        found = check_grad(f, at, tuple(wrong))
+        assert found.verdict == "differ", str(found)
+        assert [element.verdict for element in found.elements].count("differ") == 1
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["claim in float32", "f in float32 too"])

@@ -927,7 +927,7 @@ def test_dropping_a_graph_frees_it_by_reference_counting(graph):
 
 
 def test_memory_per_operation():
-    operations = 100_000
+    operations = 20_000
     a, b, x = Value(0.999), Value(0.001), Value(1.0)
     tracemalloc.start()
     try:
@@ -942,7 +942,7 @@ def test_memory_per_operation():
     assert (now - start) / operations <= 140.0
 
 
-def bytes_per_operation(step, operations=20_000):
+def bytes_per_operation(step, operations=5_000):
     """Bytes that a chain of `step` keeps after its backward pass, by the operation."""
     x = Value(0.25)
     step(x, 0).backward()  # whatever it caches

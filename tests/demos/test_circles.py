@@ -136,7 +136,8 @@ def test_a_device_is_written_to_and_stays(tmp_path):
     assert Path("/dev/null").is_char_device()
 
 
-def test_the_accuracy_is_that_of_the_seed_asked_for(tmp_path):
+def test_the_accuracy_is_that_of_the_seed_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(circles, "against_the_graph", lambda *_: None)  # gradients are the other tests' business
     stage = Recorder("circles", tmp_path)
     circles.run(stage, seed=11)  # the one of the first twelve that stays below
     assert [name for name, ok in stage.checks if not ok] == ["circles:accuracy"]
