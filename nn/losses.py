@@ -83,7 +83,8 @@ def loss(name: str) -> Callable[..., Any]:
 
 def _shifted(weight: Any, x: Any) -> Any:
     """x, but 1 more where its weight is 0 and log(x) or its derivative overflows: elsewhere y has a gradient too."""
-    return x + ((weight == 0) & (x < 1e-300))
+    small = x < 1e-300
+    return x + ((weight == 0) & small) if np.any(small) else x
 
 
 def _paired(y: Any, yhat: Any) -> tuple[Any, Any]:
