@@ -11,7 +11,7 @@ import re
 
 import autodiff as ad
 from autodiff.graph import adjoints
-from demos import circles, network
+from demos import circles, network, pictures
 from demos.stage import Stage, main
 from nn.audit import audit_graph
 from nn.initializers import he
@@ -29,29 +29,6 @@ def total_derivative():
     f = t * u + ad.exp(-u) * v**2
     f.name = "f"
     return f
-
-
-def reuse():
-    """b = a + a: one node, read twice."""
-    a = ad.Value(3.0, name="a")
-    b = a + a
-    b.name = "b"
-    return b
-
-
-def dead_relu():
-    """Two units, one of them off: try what happens when its bias grows."""
-    x = ad.Value(1.5, name="x")
-    units = []
-    for i, (weight, bias) in enumerate([(-0.8, 0.2), (0.6, 0.1)], 1):
-        w, b = ad.Value(weight, name=f"w1_{i}"), ad.Value(bias, name=f"b1_{i}")
-        units.append(ad.relu(w * x + b))
-        units[-1].name = f"h_{i}"
-    yhat = ad.Value(0.7, name="w2_1") * units[0] + ad.Value(-0.4, name="w2_2") * units[1]
-    yhat.name = "yhat"
-    loss = (yhat - 1.0) ** 2
-    loss.name = "L"
-    return loss
 
 
 def circles_network(samples):
@@ -93,8 +70,8 @@ def run(stage: Stage) -> None:
     pages = [
         ("total_derivative", "f(t(x), u(x), v(x))", total_derivative()),
         ("network", "The 3-4-2-2 network", loss),
-        ("reuse", "b = a + a", reuse()),
-        ("dead_relu", "A dead relu: what if b1_1 were 2?", dead_relu()),
+        ("reuse", "b = a + a, c = b + b", pictures.reuse()[0]),
+        ("dead_relu", "A dead relu: what if b1_1 were 2?", pictures.dead_relu()[0]),
         ("circles_1", "The circles network, one sample", circles_network(1)),
         ("circles_batch", f"The circles network, {BATCH} samples", circles_network(BATCH)),
     ]
