@@ -32,7 +32,8 @@ def audit_graph(output: Any, claims: Mapping[str, Any]) -> Report:
     output: the node of one number that is differentiated, a Value or a Tensor. claims: {name: d(output)/d(the node of
     that name)}, for any of the nodes; where the elements of an array of Values are called W[0,0], W[0,1], ... a claim
     "W" is one for all of them. A claim that differs from its node's shape by axes of length 1 only is accepted where
-    it broadcasts to it. Cause.quantity is the name of the node.
+    it broadcasts to it. Cause.quantity is the name of the node. A mistake made at a node that is not claimed is a cause
+    at every claim below it that no other claim stands before.
 
     Raises TypeError for an output that is no node, ValueError for one of several numbers, KeyError for a name that no
     node or more than one has.
