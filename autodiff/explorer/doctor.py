@@ -24,12 +24,14 @@ def findings(graph: Any, report: Any, claims: Mapping[str, Any] | None) -> dict[
     if not isinstance(claims or {}, Mapping):
         raise TypeError(f"claims is a dict {{name of a node: what somebody says}}, got {type(claims).__name__}")
     causes = []
-    for cause in getattr(report, "causes", ()):
-        quantities = [cause.quantity]
+    found = getattr(report, "causes", ())
+    shown = getattr(report, "context", {}).get("places") or [()] * len(found)
+    for cause, names in zip(found, shown, strict=True):
+        quantities = list(names) or [cause.quantity]  # one wrong rule may show in several places
         if cause.layer is None and cause.layers:
             quantities = [f"{cause.quantity}{layer}" for layer in cause.layers]
         nodes = [node for quantity in quantities for node in places.of(quantity)]
-        if cause.index is not None and len(nodes) > 1:
+        if cause.index is not None and len(quantities) == 1 and len(nodes) > 1:
             nodes = places.of(f"{cause.quantity}[{','.join(map(str, cause.index))}]") or nodes
         causes.append(
             {

@@ -1,7 +1,8 @@
 """Claims about any recorded graph: the first wrong adjoint, given the claimed adjoints of what was made from it.
 
-One reverse sweep, in which a claim takes the place of the adjoint that the sweep worked out, after it was judged: a
-mistake is reported at the node where it is made, and what follows from it only inherits. Beside every number runs a
+One reverse sweep, in which a claim takes the place of the adjoint that the sweep worked out, after it was judged, and
+which goes on with the mistakes that are made where nothing is claimed: each is reported once, at the first claim that
+shows it, and what follows from it only inherits. Beside every number runs a
 bound on its rounding, of the forward pass (what the recorded numbers may be off) and of the sweep (the same rules on
 absolute values); a claim is compared with that, never with a fixed tolerance.
 """
@@ -15,11 +16,12 @@ import numpy as np
 
 from autodiff.graph import checked_node, order
 from nn.audit.adjoints.adjoint import Adjoint
-from nn.audit.adjoints.explanation import explained
+from nn.audit.adjoints.readings import Claims, read
 from nn.audit.adjoints.recorded import Recorded, floats
 from nn.audit.adjoints.shapes import misshapen
 from nn.audit.adjoints.sweep import Sweep
 from nn.audit.adjoints.targets import targets
+from nn.audit.adjoints.telling import cause_of
 from nn.audit.report import Cause, Report
 from nn.audit.rules import SAFETY
 
@@ -32,8 +34,9 @@ def audit_graph(output: Any, claims: Mapping[str, Any]) -> Report:
     output: the node of one number that is differentiated, a Value or a Tensor. claims: {name: d(output)/d(the node of
     that name)}, for any of the nodes; where the elements of an array of Values are called W[0,0], W[0,1], ... a claim
     "W" is one for all of them. A claim that differs from its node's shape by axes of length 1 only is accepted where
-    it broadcasts to it. Cause.quantity is the name of the node. A mistake made at a node that is not claimed is a cause
-    at every claim below it that no other claim stands before.
+    it broadcasts to it. Cause.quantity is the name of the node; of a mistake made where nothing is claimed, that of the
+    first claim that shows it: the sweep goes on with the mistake, and what follows from it inherits. One wrong rule in
+    several places is one cause; context["places"] has, for each cause, {claim that shows it: what is said of it there}.
 
     Raises TypeError for an output that is no node, ValueError for one of several numbers, KeyError for a name that no
     node or more than one has.
@@ -71,33 +74,44 @@ def _report(output: Any, arrays: Mapping[str, Any]) -> Report:
     eps, tiny = _precision([*arrays.values(), *(node.data for node in nodes)])
     recorded = Recorded(nodes, eps, tiny)
     claimed, notes = targets(nodes, {name: floats(claim) for name, claim in arrays.items()})
+    number = {node: k for k, node in enumerate(nodes)}
+    claimed.sort(key=lambda target: min(number[node] for node in target.nodes))
     stands = {
         node: floats(target.claim[index])
         for target in claimed
         if target.claim is not None
         for index, node in target.members
     }
+    truth = Sweep(output, nodes, recorded, {}).expected
     sweep = Sweep(output, nodes, recorded, stands)
-    places = {node: place for place, node in enumerate(nodes)}
+    reading = read(Claims(sweep, claimed), sweep, truth)
     causes: list[Cause] = []
+    places: list[dict[str, str]] = []  # for each cause, what is said of it at the claims that show it
     said: dict[str, list[str]] = {"right": [], "inherited": [], "undecided": []}
-    for target in sorted(claimed, key=lambda t: min(places[node] for node in t.nodes)):
-        expected, truth = target.adjoint(sweep.expected), target.adjoint(sweep.truth)
+    explained = {step.target.name for step in reading.steps}
+    for target in claimed:
+        expected = target.adjoint(reading.sweep.expected)
         if target.claim is None:
             causes.append(misshapen(target.name, target.given, target.shape, expected, eps, tiny))
+            places.append({target.name: causes[-1].message})
             continue
-        verdict, note = _verdict(target.claim, expected, truth, tiny)
+        for told in reading.told:
+            if told.steps[0].target is target:
+                causes.append(cause_of(told, sweep))
+                places.append(told.places)
+        if target.name in explained:
+            if not any(told.steps[0].target is target for told in reading.told):
+                said["inherited"].append(target.name)
+            continue
+        verdict, note = _verdict(target.claim, expected, target.adjoint(truth), tiny)
         notes += [f"{target.name}: {note}"] if note else []
-        if verdict == "wrong":
-            causes.append(explained(sweep, target, expected))
-        else:
-            said[verdict].append(target.name)
+        said[verdict].append(target.name)
     ok: bool | None = not causes
     if not claimed:
         notes.append("nothing was claimed")
     if not claimed or (said["undecided"] and not causes):
         ok = None
-    context = {"nodes": len(nodes), "precision": eps}
+    context = {"nodes": len(nodes), "precision": eps, "places": places}
     return Report(ok, tuple(causes), tuple(said["inherited"]), tuple(said["right"]), tuple(notes), context)
 
 
@@ -110,13 +124,13 @@ def _precision(arrays: Iterable[Any]) -> tuple[float, float]:
 
 
 def _verdict(claim: Any, expected: Adjoint, truth: Adjoint, tiny: float) -> tuple[str, str]:
-    """("right", "inherited", "undecided" or "wrong", a note or "") of a claim, given what came before it.
+    """("right", "inherited" or "undecided", a note or "") of a claim that no mistake is made at.
 
     In a sweep from claims that are not finite nothing can be judged, and a right claim is right anyway.
     """
     is_true = truth.agrees(claim, tiny).all()
     if not expected.agrees(claim, tiny).all():
-        return ("right" if is_true else "wrong"), ""
+        return "right", ""  # whatever came before it
     blind = not expected.judged.any() and expected.judged.size
     if blind and not is_true and np.isfinite(truth.bound).all():
         return "inherited", ""

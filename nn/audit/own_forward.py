@@ -168,16 +168,6 @@ def _by_graph(own: Own, loss: Any, claims: Mapping[str, Any]) -> Report:
     for scale in dict.fromkeys((1.0, 1.0 / own.samples, 1.0 / (own.samples * own.outputs))):
         report = audit_graph(loss, held | {name: scale * claim for name, claim in upstream.items()})
         readings.append(_gathered(own, loss, report, held, leaves, steps, parameters, truth))
-    for layer in sorted({int(name[1:]) for name in steps}):
-        # a slope that was left out, supposed where dz is not claimed
-        name = f"z{layer}"
-        after = _activated(nodes, steps[name])
-        if name not in upstream and after is not None and after.grad is not None:
-            report = audit_graph(loss, held | {name: after.grad})
-            if [cause.quantity for cause in report.causes] == [name] and not set(held) & set(report.right) - {
-                key for key, fits in right.items() if fits
-            }:
-                readings.append(replace(report, causes=(_no_slope(layer),)))
     best = min(readings, key=lambda reading: _cost(reading.causes))
     return replace(best, ok=False, notes=tuple(dict.fromkeys((*notes, *best.notes))))
 
@@ -210,28 +200,6 @@ def _affine(nodes: Sequence[Any], leaves: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _activated(nodes: Sequence[Any], z: Any) -> Any:
-    """a_k of z_k: the other factor of the first product of matrices after it; None where there is none."""
-    made = {z}
-    for node in reversed(nodes):
-        operands = [x for x in (node.operands if node.op is not None else ()) if isinstance(x, Tensor)]
-        above = [x for x in operands if x in made]
-        if not above:
-            continue
-        if getattr(node.op, "name", "") == "matmul":
-            return above[0] if above[0] is not z else None
-        made.add(node)
-    return None
-
-
-def _no_slope(layer: int) -> Cause:
-    message = f"the derivative of the activation is missing: dz{layer} is dL/da{layer} as it came"
-    return Cause(
-        f"dz{layer}", layer, (layer,), "activation-derivative", message, found=f"dz{layer} = da{layer}",
-        expected=f"dz{layer} = da{layer} * f'(z{layer})", fix=f"multiply by f'(z{layer})", rule="missing",
-    )  # fmt: skip
-
-
 def _gathered(
     own: Own,
     loss: Any,
@@ -244,18 +212,26 @@ def _gathered(
 ) -> Report:
     """The report on nodes as one on dW, db and dz of layers; what dW_k and db_k share is told of dz_k, once."""
     inherited = [f"d{name}" for name in report.inherited]
-    causes = [_of_layer(own, cause, claims, truth) for cause in report.causes]
+    causes = []
+    for cause, places in zip(report.causes, report.context["places"], strict=True):
+        for name, words in places.items():
+            found = _of_layer(own, replace(cause, quantity=name, message=words), claims, truth)
+            pair = {f"dW{found.layer}", f"db{found.layer}"} & {f"d{other}" for other in claims}
+            follow = {other for other in pair if other[1:] not in report.right}
+            if cause.origin and follow == pair and f"z{found.layer}" not in places:
+                found = _of_step(found)
+                inherited += sorted(pair)
+            causes.append(replace(found, origin=""))
     # an unused parameter has no node, and its gradient is zero
     for name in sorted(set(truth) - set(leaves)):
         if name in claims and not _agrees(claims[name], truth[name]):
             causes.append(_cause(name, "unexplained", "it is not zero, though the loss does not depend on it"))
-    kept, shared = _shared(causes, {f"d{name}" for name in claims}, {f"d{name}" for name in steps})
     order_ = {"z": 0, "W": 1, "b": 2}
-    kept.sort(key=lambda cause: (-(cause.layer or 0), order_.get(cause.quantity[1], 3)))
+    causes.sort(key=lambda cause: (-(cause.layer or 0), order_.get(cause.quantity[1], 3)))
+    told = {cause.quantity for cause in causes}
     right = tuple(f"d{name}" for name in report.right)
-    return replace(
-        report, causes=merged(kept), inherited=tuple(dict.fromkeys((*inherited, *shared))), right=right, context={}
-    )
+    follows = tuple(name for name in dict.fromkeys(inherited) if name not in told)
+    return replace(report, causes=merged(causes), inherited=follows, right=right, context={})
 
 
 def _shared(causes: list[Cause], claimed: set[str], steps: set[str]) -> tuple[list[Cause], list[str]]:
@@ -275,22 +251,32 @@ def _shared(causes: list[Cause], claimed: set[str], steps: set[str]) -> tuple[li
         if before is not None and (before == (first.kind, first.factor) or before[0] == first.kind == "unexplained"):
             inherited += [cause.quantity for cause in pair]
             continue
-        words = first.message
-        if first.kind == "unexplained":
-            words = f"dW{layer} and db{layer} are both wrong, so that dz{layer}, which is not claimed, is"
-        expected = f"dz{layer} = da{layer} * f'(z{layer})"
-        shared = replace(first, quantity=f"dz{layer}", message=words, found=None, expected=expected, index=None)
-        kept.append(_of_activation(shared))
+        kept.append(_of_step(first))
         inherited += [cause.quantity for cause in pair]
         before = (first.kind, first.factor)
     return kept, inherited
+
+
+def _of_step(cause: Cause) -> Cause:
+    """The cause that dW_k and db_k share, told of dz_k."""
+    layer = cause.layer
+    words = cause.message
+    if cause.kind == "unexplained":
+        words = f"dW{layer} and db{layer} are both wrong, so that dz{layer}, which is not claimed, is"
+    expected = f"dz{layer} = da{layer} * f'(z{layer})"
+    return _of_activation(
+        replace(cause, quantity=f"dz{layer}", message=words, found=None, expected=expected, index=None)
+    )
 
 
 def _of_activation(cause: Cause) -> Cause:
     """A cause at dz_k, of an operation between z_k and the next layer, in the words of a layer."""
     if cause.kind != "operand" or "matmul" in cause.message:
         return cause
-    if cause.message.startswith("the local derivative of mul is missing"):
+    if cause.rule == "as it came":
+        words = f"the derivative of the activation is missing: dz{cause.layer} is dL/da{cause.layer} as it came"
+        mend = f"multiply by f'(z{cause.layer})"
+    elif cause.message.startswith("the local derivative of mul is missing"):
         words = "a factor of the forward pass, such as a dropout mask, is left out"
         mend = "multiply by what the forward pass multiplied with"
     else:

@@ -55,7 +55,10 @@ class Adjoint:
         if value.shape != claim.shape:
             return False
         judged = self.judged & np.isfinite(value)
-        larger = _largest(value) / max(_largest(self.value), 1e-300)  # a multiple has a multiple of the rounding
+        own = _largest(self.value)
+        if own <= SAFETY * _largest(self.bound):  # it is zero but for rounding, of which nothing is a multiple
+            own = np.inf
+        larger = _largest(value) / max(own, 1e-300)  # a multiple has a multiple of the rounding
         loose = max(CHANCE, 64 * eps)
         slack = loose * (np.abs(claim) + np.abs(value)) + 64 * max(1.0, larger) * self.bound + tiny
         same = (np.abs(claim - value) <= slack) | ~judged
@@ -66,6 +69,14 @@ class Adjoint:
 def exactly(claim: Any, eps: float) -> Adjoint:
     """A claim in the place of an adjoint: its own rounding, and no more."""
     return Adjoint(claim, eps * np.abs(claim), np.abs(claim))
+
+
+def loosely(right: Adjoint, value: Any, eps: float) -> Adjoint:
+    """The numbers of a mistake in the place of the right ones; these where the mistake has none of their shape."""
+    if value is None or np.shape(value) != np.shape(right.value):
+        return right
+    value = np.asarray(value, float)
+    return Adjoint(value, 64 * right.bound + max(CHANCE, 64 * eps) * np.abs(value), np.abs(value))
 
 
 def zero(shape: tuple[int, ...]) -> Adjoint:

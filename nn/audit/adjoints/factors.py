@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from autodiff import Tensor
 from nn.audit.adjoints.region import Region
 
-Named = dict[float, tuple[str, str]]  # {number: (how it is written, what n is)}
-
 PLAIN = {2.0: "2", -1.0: "-1", 0.5: "1/2", -2.0: "-2", -0.5: "-1/2"}
+NEAR = 1e-4  # relative
 
 
-def factors(region: Region) -> Named:
-    """{number: (how it is written, what n is)}, the likeliest first."""
-    found: Named = {number: (text, "") for number, text in PLAIN.items()}
-    for n, where in _lengths(region).items():
-        for text, number in _of_length(n).items() if n >= 2 else ():
-            if number not in (0.0, 1.0):
-                found.setdefault(float(number), (text, where))
-    return found
+@dataclass(frozen=True)
+class Factor:
+    """A number, how it is written, and what n is in that."""
+
+    number: float
+    text: str
+    where: str
+
+    @property
+    def carried(self) -> str:
+        """The factor in words."""
+        return f"carries a factor {self.text}" + (f" ({self.where})" if self.where else "")
 
 
-def carrying(factor: tuple[str, str]) -> str:
-    """The factor in words, with what n is."""
-    text, where = factor
-    return f"carries a factor {text}" + (f" ({where})" if where else "")
+class Factors:
+    """The factors that have a name around a claim, the likeliest first."""
+
+    def __init__(self, region: Region) -> None:
+        found = {number: Factor(number, text, "") for number, text in PLAIN.items()}
+        for n, where in _lengths(region).items():
+            for text, number in _of_length(n).items() if n >= 2 else ():
+                if number not in (0.0, 1.0):
+                    found.setdefault(float(number), Factor(float(number), text, where))
+        self.every = list(found.values())
+        self._numbers = np.array([factor.number for factor in self.every])
+
+    def near(self, number: float) -> Factor | None:
+        """The one that a number may be; a small share tells it to a few digits, and the claim is judged with it."""
+        off = np.abs(self._numbers / number - 1.0) if number else np.ones(1)
+        return self.every[int(off.argmin())] if off.min() < NEAR else None
 
 
 def _of_length(n: int) -> dict[str, float]:

@@ -42,6 +42,15 @@ def pulled(recorded: Recorded, node: Any, g: Adjoint) -> Contributions:
     return _moved_about(recorded, node, edges, pull, g, values, errors)
 
 
+def passed(recorded: Recorded, node: Any, g: Any) -> list[tuple[int, Any, Any]]:
+    """[(position, parent, contribution), ...] of a node's edges without bounds, given the numbers g of its adjoint."""
+    edges = [(i, x) for i, x in enumerate(node.operands) if is_edge(x, node)]
+    if is_elementwise(node):
+        return [(i, x, to_operand(g * recorded.local(node, i), np.shape(x.data))) for i, x in edges]
+    found = _pull(node, recorded.data[node], edges)(g, recorded.operands(node)[0])
+    return [(i, x, part) for (i, x), part in zip(edges, found, strict=True)]
+
+
 def to_operand(array: Any, shape: tuple[int, ...]) -> Any:
     """An elementwise contribution, summed or repeated to the shape of its operand."""
     return unbroadcast(np.asarray(array), shape) if np.shape(array) != shape else np.asarray(array)

@@ -32,6 +32,7 @@ class Recorded:
         self.eps, self.tiny = eps, tiny
         self.data = {node: floats(node.data) for node in nodes}
         self.error: dict[Any, Any] = {}
+        self._locals: dict[tuple[Any, int], Any] = {}
         for node in reversed(nodes):
             self.error[node] = self._error(node)
 
@@ -49,7 +50,10 @@ class Recorded:
 
     def local(self, node: Any, i: int) -> Any:
         """The local derivative of an elementwise operation with respect to operand i."""
-        return local_rules(node)[i](self.data[node], *self.operands(node)[0])
+        found = self._locals.get((node, i))
+        if found is None:
+            found = self._locals[node, i] = local_rules(node)[i](self.data[node], *self.operands(node)[0])
+        return found
 
     def _given(self, value: Any, dtype: Any) -> Any:
         """Of a leaf or a constant: exact, but where the claims are of a lower precision."""

@@ -1,17 +1,14 @@
-"""The region of one claim: the edges between it and the claims before it, and what each adds to it."""
+"""The region of one claim: the edges between it and the claims before it, and what a mistake there makes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection
+from copy import copy
 from typing import Any
 
 import numpy as np
 
-from autodiff import Tensor
-from autodiff.sweeps import Patch
-from nn.audit.adjoints.adjoint import Adjoint
-from nn.audit.adjoints.pullbacks import to_operand
-from nn.audit.adjoints.recorded import is_elementwise
+from nn.audit.adjoints.mistake import Mistake
 from nn.audit.adjoints.sweep import Sweep
 from nn.audit.adjoints.targets import Target
 
@@ -31,7 +28,22 @@ class Region:
                     found[child] = None
                     pending.append(child)
         self.inside = {node: None for node in sweep.nodes if node in found}
-        self._locals: dict[tuple[Any, int], Any] = {}
+        self.cleared: Collection[Any] = ()
+
+    def under(self, sweep: Sweep, cleared: Collection[Any] = ()) -> Region:
+        """This region in a sweep with mistakes; cleared: the nodes whose adjoints another claim shows to be right."""
+        other = copy(self)
+        other.sweep, other.cleared = sweep, cleared
+        return other
+
+    @property
+    def right(self) -> Any:
+        """What is expected of the claim."""
+        return self.target.adjoint(self.sweep.expected).value
+
+    def between(self) -> list[Any]:
+        """The nodes that are not claimed and may be wrong, the nearest to the claim first."""
+        return [x for x in reversed(self.inside) if x not in self.members and x not in self.cleared]
 
     def own_edges(self) -> list[Edge]:
         """The edges that start at the claim."""
@@ -39,59 +51,33 @@ class Region:
 
     def further_edges(self) -> list[Edge]:
         """The edges above the claim, up to the claims, that do not start at it."""
-        between = [x for x in reversed(self.inside) if x not in self.members]
-        return [(child, i, x) for x in between for child, i in self.sweep.children[x]]
+        return [(child, i, x) for x in self.between() for child, i in self.sweep.children[x]]
 
-    def through(self, child: Any, i: int) -> Any:
-        """What the edge from the child's operand i adds to the adjoint of the claim."""
-        return self.down({child.operands[i]: self.sweep.contribution(child, i)})
-
-    def down(self, deltas: Mapping[Any, Any]) -> Any:
-        """What changes of the adjoints of some nodes make of that of the claim: a sweep that ends at claims."""
-        moving, total = dict(deltas), {}
+    def after(self, mistake: Mistake) -> Any:
+        """The claim by a sweep with the mistake; None where it does not apply."""
+        moving: dict[Any, Any] = {}
+        starts = dict.fromkeys(child for child, _ in mistake.edges)
+        for child in starts:
+            if child not in self.inside and not self._pass(child, None, mistake, moving):
+                return None
         for x in self.inside:
-            change = moving.pop(x, None)
-            if change is None:
-                continue
-            if x in self.members:
-                total[x] = change
-            elif x not in self.sweep.stands and x.op is not None:
-                if type(x) is Tensor:
-                    change = np.asarray(change, x.dtype)
-                for parent, part in x.pull(change, self.inside):
-                    part = part.added_to(None, True) if isinstance(part, Patch) else part
-                    if parent in self.inside:
-                        moving[parent] = moving[parent] + part if parent in moving else part
-        return self.target.stacked([total.get(x, np.zeros(np.shape(x.data))) for x in self.nodes])
+            if x in mistake.totals:
+                right = self.sweep.expected[x].value
+                total = mistake.totals[x](right + moving.get(x, 0.0))
+                if total is None or np.shape(total) != np.shape(right):
+                    return None
+                moving[x] = total - right
+            passes = x not in self.members and (x in moving or x in starts)
+            if passes and not self._pass(x, moving.get(x), mistake, moving):
+                return None
+        parts = [self.sweep.expected[x].value + moving.get(x, 0.0) for x in self.nodes]
+        return self.target.stacked(parts)
 
-    def swept(self, rule: Callable[[Any, int, Adjoint], Any], op: Any, position: int) -> Any:
-        """The claim by a sweep with another rule(child, i, g) at one operand of one operation, wherever it stands.
-
-        None where the rule gives nothing, or nothing of the right shape.
-        """
-        adjoints: dict[Any, Any] = {}
-        for x in self.inside:
-            is_output = x is self.sweep.output
-            total = self.sweep.expected[x].value if is_output else np.zeros(np.shape(x.data))
-            for child, i in self.sweep.children[x]:
-                g = self.sweep.used[child]
-                if child in adjoints and child not in self.members:
-                    g = Adjoint(adjoints[child], g.bound, g.size)
-                if child.op is op and i == position:
-                    part = rule(child, i, g)
-                    if part is None or np.shape(part) != total.shape:
-                        return None
-                else:
-                    part = self._contribution(child, i, g)
-                total = total + part
-            adjoints[x] = total
-        return self.target.stacked([adjoints[x] for x in self.nodes])
-
-    def _contribution(self, child: Any, i: int, g: Adjoint) -> Any:
-        """The contribution without its bound; local derivatives of elementwise operations are kept."""
-        if not is_elementwise(child):
-            return self.sweep.contribution(child, i, g)
-        local = self._locals.get((child, i))
-        if local is None:
-            local = self._locals[child, i] = self.sweep.recorded.local(child, i)
-        return to_operand(g.value * local, np.shape(child.operands[i].data))
+    def _pass(self, child: Any, delta: Any, mistake: Mistake, moving: dict[Any, Any]) -> bool:
+        """Add what a child hands on to what moves; whether that can be done."""
+        changes = self.sweep.change(child, delta, mistake.edges)
+        for i, part in (changes or {}).items():
+            parent = child.operands[i]
+            if parent in self.inside:
+                moving[parent] = moving[parent] + part if parent in moving else part
+        return changes is not None

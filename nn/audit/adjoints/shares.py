@@ -3,58 +3,136 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from nn.audit.adjoints.factors import Named, carrying
+from nn.audit import fitted
+from nn.audit.adjoints.factors import NEAR, Factor, Factors
+from nn.audit.adjoints.mistake import Mistake, Place
 from nn.audit.adjoints.region import Region
 
 EDGES = 400  # edges between a wrong claim and the claims before it that are tried
+ALONE = "a share alone"  # the rule of the mistake that nothing else is there
 CHILDREN = 16  # of each element of an array of Values
 
-Share = tuple[str, Any]  # (through what, what it adds to the claim)
-Candidate = tuple[str, str, str | None, Any]  # kind, words, factor, value
+
+@dataclass(eq=False)
+class Share:
+    """What comes through some edges, or from a node's adjoint as a whole, and what it adds to the claim."""
+
+    words: str
+    edges: Sequence[Place] = ()
+    node: Any = None
+    value: Any = None
+    rivals: Sequence[Place] = ()  # the other edges of the same node
+
+    def times(self, number: float, kind: str, words: str, factor: str | None = None) -> Mistake:
+        """The mistake that it carries a factor."""
+        if self.node is not None:
+            return Mistake(kind, words, "", factor, totals={self.node: lambda adjoint: number * adjoint})
+        return Mistake(
+            kind, words, "", factor, dict.fromkeys(self.edges, lambda g, part: number * part), rule="a share"
+        )
 
 
-def shares(region: Region) -> Iterator[Share]:
-    """Per child, per edge where a child has several, and per edge further up."""
-    if not region.target.whole:
-        yield from _shares_of_elements(region)
-        return
+def shares(region: Region) -> list[Share]:
+    """Those that add something to the claim, the nearest first."""
+    found, right = [], region.right
+    for share in _elements(region) if not region.target.whole else _nodes(region):
+        without = region.after(share.times(0.0, "child-sum", ""))
+        if without is not None:
+            share.value = right - without
+            if share.value.any():
+                found.append(share)
+    return found
+
+
+def _nodes(region: Region) -> Iterator[Share]:
+    """Per child, per edge where a child has several, per edge further up, and per node that has several edges."""
     sweep, [node] = region.sweep, region.nodes
-    positions: dict[Any, list[int]] = {}
-    for child, i in sweep.children[node]:
-        positions.setdefault(child, []).append(i)
-    for child, places in positions.items():
-        parts = [region.through(child, i) for i in places]
-        yield f"the child {sweep.called(child)}", np.asarray(sum(parts))
-        for i, part in zip(places, parts, strict=True):
-            if len(places) > 1:
-                yield f"operand {i + 1} of the child {sweep.called(child)}", part
-    for child, i, x in region.further_edges()[:EDGES]:
-        yield f"the child {sweep.called(child)} of {sweep.called(x)}", region.through(child, i)
+    yield from _of_node(region, node, "")
+    yield from _output(region)
+    edges = 0
+    for x in region.between():
+        edges += len(sweep.children[x])
+        if edges > EDGES:
+            return
+        yield from _of_node(region, x, f" of {sweep.called(x)}")
+        if len(sweep.children[x]) > 1:
+            yield Share(f"the derivative with respect to {sweep.called(x)}", node=x)
+    yield from _alike(region)
 
 
-def _shares_of_elements(region: Region) -> Iterator[Share]:
+def _of_node(region: Region, x: Any, of: str) -> Iterator[Share]:
+    every, called = region.sweep.children[x], region.sweep.called
+    for child in dict.fromkeys(child for child, _ in every):
+        places = [place for place in every if place[0] is child]
+        others = [place for place in every if place[0] is not child]
+        yield Share(f"what comes through the child {called(child)}{of}", places, rivals=others)
+        for _, i in places if len(places) > 1 else ():
+            words = f"what comes through operand {i + 1} of the child {called(child)}{of}"
+            yield Share(
+                words, [(child, i)], rivals=[place for place in every if place[0] is not child or place[1] != i]
+            )
+
+
+def _alike(region: Region) -> Iterator[Share]:
+    """All edges of one operation."""
+    groups: dict[tuple[Any, int], list[Place]] = {}
+    for child, i, _ in [*region.own_edges(), *region.further_edges()]:
+        groups.setdefault((child.op, i), []).append((child, i))
+    for (op, i), places in groups.items():
+        if len(places) > 1:
+            yield Share(f"what comes through operand {i + 1} of each {op.name} ({len(places)} places)", places)
+
+
+def _elements(region: Region) -> Iterator[Share]:
     """Of an array of Values: the first child of every element together, the second, ..."""
     children = [region.sweep.children[node] for node in region.nodes]
     for slot in range(min(max(map(len, children)), CHILDREN)):
-        # an element with fewer children has no such share
-        there = [edges[slot] if slot < len(edges) else None for edges in children]
-        parts = [np.zeros(()) if edge is None else region.sweep.contribution(*edge) for edge in there]
-        first = next(edge[0] for edge in there if edge is not None)
-        words = f"child {slot + 1} of each element, such as {region.sweep.called(first)}"
-        yield words, region.target.stacked(parts)
+        there = [edges[slot] for edges in children if slot < len(edges)]
+        words = f"child {slot + 1} of each element, such as {region.sweep.called(there[0][0])}"
+        yield Share(f"what comes through {words}", there)
+    yield from _alike(region)
+    yield from _output(region)
 
 
-def mistaken(right: Any, found: Sequence[Share], factors: Named) -> Iterator[Candidate]:
-    """What a claim would be with one share missing, alone, or with a factor that has a name."""
-    for words, share in found:
-        yield "child-sum", f"what comes through {words} is missing", None, right - share
-    if len(found) > 1:
-        for words, share in found:
-            yield "child-sum", f"only what comes through {words} is there", None, share
-    for words, share in found:
-        for number, factor in factors.items():
-            yield "factor", f"what comes through {words} {carrying(factor)}", factor[0], right + (number - 1) * share
+def _output(region: Region) -> Iterator[Share]:
+    """All that comes from the output, where a factor of the whole is."""
+    output = region.sweep.output
+    if output in region.inside and output not in region.members and output not in region.cleared:
+        yield Share(f"the derivative with respect to {region.sweep.called(output)}", node=output)
+
+
+def mistaken(claim: Any, right: Any, found: Sequence[Share], named: Factors) -> Iterator[Mistake]:
+    """The mistakes that a share is missing, alone, or carries a factor that has a name."""
+    ratios = [ratio(share.value, claim - right + share.value) for share in found]
+    for share, number in zip(found, ratios, strict=True):
+        if number is not None and abs(number) < NEAR:
+            yield share.times(0.0, "child-sum", f"{share.words} is missing")
+    for share in found:
+        if share.rivals:
+            edges = dict.fromkeys(share.rivals, lambda g, part: 0.0 * part)
+            yield Mistake("child-sum", f"only {share.words} is there", edges=edges, rule=ALONE)
+    for share, number in zip(found, ratios, strict=True):
+        factor = None if number is None else named.near(number)
+        if factor is not None:
+            yield share.times(factor.number, "factor", f"{share.words} {factor.carried}", factor.text)
+
+
+def odd(claim: Any, right: Any, found: Sequence[Share]) -> Iterator[Mistake]:
+    """The mistakes that a share carries a factor without a name."""
+    for share in found:
+        number = ratio(share.value, claim - right + share.value)
+        if number:
+            factor = Factor(number, f"{number:.6g}", "")
+            yield share.times(number, "factor", f"{share.words} {factor.carried}", factor.text)
+
+
+def ratio(value: Any, total: Any) -> float | None:
+    """The number that total is times the value, by least squares over what is finite; None for none."""
+    finite = np.isfinite(value) & np.isfinite(total)
+    found = fitted.coefficients([value[finite]], total[finite])
+    return None if found is None else float(found[0])

@@ -1,28 +1,32 @@
 """The reverse sweep with claims in it: each takes the place of the adjoint that the sweep worked out for its node.
 
-So a mistake shows at the node where it is made, and what follows from it only inherits.
+So a mistake shows at the node where it is made, and what follows from it only inherits. A mistake that is made where
+nothing is claimed becomes a change of the sweep, which goes on with it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
 
 from autodiff import Graph
-from nn.audit.adjoints.adjoint import Adjoint, exactly, zero
-from nn.audit.adjoints.pullbacks import pulled
+from nn.audit.adjoints.adjoint import Adjoint, exactly, loosely, zero
+from nn.audit.adjoints.mistake import Mistake, Place, Rule, Total
+from nn.audit.adjoints.pullbacks import passed, pulled
 from nn.audit.adjoints.recorded import Recorded, is_edge
 
 
 class Sweep:
-    """A graph swept twice, without and with its claims.
+    """A graph swept with its claims and with the mistakes supposed so far.
 
     nodes: all below the output, children first. stands: {node: the claim that takes the place of its adjoint}.
-    children: {node: [(child, which operand of it), ...]}. truth: {node: its adjoint}. expected: {node: its adjoint,
-    given the claims before it}. used: {node: the adjoint that is handed on, which is the claim where there is one}.
+    children: {node: [(child, which operand of it), ...]}. expected: {node: its adjoint, given the claims and mistakes
+    before it}. used: {node: the adjoint that is handed on, which is the claim where there is one}. edges, totals: the
+    changes that the mistakes are.
     """
 
     def __init__(self, output: Any, nodes: Sequence[Any], recorded: Recorded, stands: Mapping[Any, Any]) -> None:
@@ -32,42 +36,103 @@ class Sweep:
             for i, x in enumerate(node.operands if node.op is not None else ()):
                 if is_edge(x, node):
                     self.children[x].append((node, i))
-        self.truth, _ = self._swept({})
-        self.expected, self.used = self._swept(stands)
-        self._graph: Graph | None = None
+        self.edges: dict[Place, Rule] = {}
+        self.totals: dict[Any, Total] = {}
+        self._labels: list[Graph] = []
+        self._run(None, set(nodes))
 
-    def _swept(self, stands: Mapping[Any, Any]) -> tuple[dict[Any, Adjoint], dict[Any, Adjoint]]:
-        """({node: its adjoint given those of its children}, {node: the adjoint that is handed on})."""
-        eps = self.recorded.eps
-        expected: dict[Any, Adjoint] = {}
-        used: dict[Any, Adjoint] = {}
-        ones = np.ones(np.shape(self.output.data))
-        expected[self.output] = Adjoint(ones, 0.0 * ones, ones)
+    def with_(self, mistake: Mistake) -> Sweep:
+        """This sweep with one more mistake in it; what lies above the mistake is not worked out again."""
+        if not mistake.edges and not mistake.totals:
+            return self
+        other = copy(self)
+        other.edges, other.totals = {**self.edges, **mistake.edges}, {**self.totals, **mistake.totals}
+        other._run(self, {*mistake.totals, *(child.operands[i] for child, i in mistake.edges)})
+        return other
+
+    def _run(self, before: Sweep | None, changed: set[Any]) -> None:
+        """The adjoints, those that do not follow from the changed ones taken from the sweep before."""
+        self.expected: dict[Any, Adjoint] = {}
+        self.used: dict[Any, Adjoint] = {}
+        self._parts: dict[Any, dict[int, Adjoint]] = {}
+        moved = set()
+        redone = {child for child, i in self.edges if child.operands[i] in changed}
         for node in self.nodes:
-            known = expected.setdefault(node, zero(np.shape(node.data)))
-            claim = stands.get(node)
-            used[node] = known if claim is None else exactly(claim, eps)
-            if node.op is None:
-                continue
-            for _, parent, part in pulled(self.recorded, node, used[node]):
-                part.bound = part.bound + len(self.children[parent]) * eps * part.size
-                before = expected.get(parent)
-                expected[parent] = part if before is None else before.plus(part)
-        return expected, used
+            afresh = before is None or node in changed or any(child in moved for child, _ in self.children[node])
+            if before is not None and not afresh:
+                self.expected[node], self.used[node] = before.expected[node], before.used[node]
+            else:
+                self.expected[node] = self._adjoint(node)
+                claim = self.stands.get(node)
+                self.used[node] = self.expected[node] if claim is None else exactly(claim, self.recorded.eps)
+                if claim is None:
+                    moved.add(node)
+            if before is not None and node not in moved and node not in redone and node in before._parts:
+                self._parts[node] = before._parts[node]
 
-    def contribution(self, child: Any, i: int, g: Adjoint | None = None) -> Any:
+    def _adjoint(self, node: Any) -> Adjoint:
+        """The sum over the children."""
+        total = zero(np.shape(node.data))
+        if node is self.output:
+            ones = np.ones(np.shape(node.data))
+            total = Adjoint(ones, 0.0 * ones, ones)
+        children, eps = self.children[node], self.recorded.eps
+        for child, i in children:
+            part = self.part(child, i)
+            total = total.plus(Adjoint(part.value, part.bound + len(children) * eps * part.size, part.size))
+        rule = self.totals.get(node)
+        return total if rule is None else loosely(total, rule(total.value), eps)
+
+    def part(self, child: Any, i: int) -> Adjoint:
         """What the edge from the child's operand i adds to the adjoint of that operand."""
-        parts = pulled(self.recorded, child, g or self.used[child])
-        [found] = [part.value for j, _, part in parts if j == i]
+        if child not in self._parts:
+            g = self.used[child]
+            parts = {j: part for j, _, part in pulled(self.recorded, child, g)}
+            for j, part in parts.items():
+                rule = self.edges.get((child, j))
+                if rule is not None:
+                    parts[j] = loosely(part, rule(g.value, part.value), self.recorded.eps)
+            self._parts[child] = parts
+        return self._parts[child][i]
+
+    def contribution(self, child: Any, i: int) -> Any:
+        """The numbers of that."""
+        return self.part(child, i).value
+
+    def right_parts(self, child: Any, g: Any) -> dict[int, Any]:
+        """{i: what is right to add to operand i}, from the numbers g of the child's adjoint."""
+        return {i: part for i, _, part in passed(self.recorded, child, g)}
+
+    def change(self, child: Any, delta: Any, mistakes: Mapping[Place, Rule]) -> dict[int, Any] | None:
+        """{i: what a change of the child's adjoint, or mistakes at its edges, change of what is added to operand i}.
+
+        delta: None for no change. None where a mistake yields nothing, or nothing of the shape.
+        """
+        g = self.used[child].value
+        found = {} if delta is None else self.right_parts(child, delta)
+        there: dict[int, Any] = {}
+        for i, x in enumerate(child.operands):
+            new, old = mistakes.get((child, i)), self.edges.get((child, i))
+            if new is None and (old is None or delta is None):
+                continue
+            there = there or self.right_parts(child, g)
+            rule, right = new or old, there[i] + found.get(i, 0.0)
+            assert rule is not None  # one of the two is a rule
+            part = rule(g if delta is None else g + delta, right)
+            if part is None or np.shape(part) != np.shape(x.data):
+                if new is not None:
+                    return None
+                continue
+            found[i] = part - self.contribution(child, i)
         return found
 
     def called(self, node: Any) -> str:
         """A node by its name, or by its formula and the named node that it leads to."""
         if node.name:
             return f"'{node.name}'"
-        if self._graph is None:
-            self._graph = Graph(self.output)
-        label, after = self._graph.label(node), node
+        if not self._labels:
+            self._labels.append(Graph(self.output))
+        label, after = self._labels[0].label(node), node
         while not after.name and self.children[after]:
             after = self.children[after][0][0]
         is_number = re.fullmatch(r"(v|node)\d+", label)

@@ -125,6 +125,37 @@ def test_a_forward_pass_that_draws_a_mask_is_repeated_with_the_same():
     assert "random" in [cause.kind for cause in audit_model_on_probes(DrawnAgain(), "half_sse").causes]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "quantity", "layers"),
+    [((), None, ()), ((2,), "dz2", (2,)), ((3,), "dz3", (3,)), ((1, 2, 3), "dz", (1, 2, 3))],
+)
+def test_a_slope_forgotten_where_only_weights_are_claimed_is_told_once(wrong, quantity, layers):
+    class Deep:
+        def __init__(self):
+            random, widths = np.random.default_rng(2), (3, 4, 5, 2)
+            for k in (1, 2, 3):
+                setattr(self, f"W{k}", random.standard_normal(widths[k - 1 : k + 1]))
+                setattr(self, f"b{k}", random.standard_normal(widths[k]))
+
+        def forward(self, x):
+            self.a, self.u = [x], [None]
+            for k in (1, 2, 3):
+                self.u.append(self.a[-1] @ getattr(self, f"W{k}") + getattr(self, f"b{k}"))
+                self.a.append(softly(self.u[-1]))
+            return self.a[-1]
+
+        def backward(self, y, yhat):
+            d = (yhat - y) / len(y)
+            for k in (3, 2, 1):
+                d = d if k in wrong else d * slope(self.u[k])
+                setattr(self, f"dW{k}", self.a[k - 1].T @ d)
+                setattr(self, f"db{k}", d.sum(axis=0))
+                d = d @ getattr(self, f"W{k}").T
+
+    report = audit_model_on_probes(Deep(), "half_sse")
+    assert found(report) == ([(quantity, layers, "activation-derivative", None)] if wrong else []), report
+
+
 # ---------------------------------------------------------------- spellings
 class Plain:
     """tanh, then identity, keeping nothing of its forward pass that has a name."""
