@@ -59,7 +59,7 @@ class Arguments:
         numbers: list[Value] = []
         data: list[Value] = []
         args = []
-        names = _names(f, len(self.parts))
+        names = argument_names(f, len(self.parts))
         rest = {True: iter(self.numbers), False: iter(self.data)}
         fixed = iter(self.fixed)
         for (chosen, kinds, structure), name in zip(self.parts, names, strict=True):
@@ -138,7 +138,8 @@ def _hashable(structure: Any) -> Any:
     return kind, tuple(map(_hashable, parts))
 
 
-def _names(f: Callable[..., Any], count: int) -> list[str]:
+def argument_names(f: Callable[..., Any], count: int) -> list[str]:
+    """What the first `count` arguments of f are called."""
     try:
         names = list(inspect.signature(f).parameters)
     except (TypeError, ValueError):

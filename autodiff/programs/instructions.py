@@ -34,71 +34,68 @@ COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
-class Slot:
-    """A symbol for what an instruction computes; operators and rows applied to it emit further instructions."""
+class Symbol:
+    """What rules of the table may be run on, so that it writes down what they do: operators, rows and comparisons."""
 
-    __slots__ = ("builder", "number")
-
-    def __init__(self, builder: Builder, number: int) -> None:
-        self.builder, self.number = builder, number
+    __slots__ = ()
 
     @staticmethod
-    def apply_primitive(row: Primitive, *operands: Any) -> Slot:
-        """What a row of the table does with slots and floats."""
-        builder = next(x.builder for x in operands if isinstance(x, Slot))
-        return Slot(builder, builder.row(row, *(builder.slot(x) for x in operands)))
+    def apply_primitive(row: Primitive, *operands: Any) -> Any:
+        """What a row of the table does with symbols and floats."""
+        raise NotImplementedError
 
-    def _compared(self, name: str, other: Any) -> Slot:
-        return Slot(self.builder, self.builder.compare(name, self.number, self.builder.slot(other)))
+    def _compared(self, name: str, other: Any) -> Any:
+        """1.0 where the comparison of that name holds, else 0.0."""
+        raise NotImplementedError
 
-    def __add__(self, other: Any) -> Slot:
+    def __add__(self, other: Any) -> Any:
         return self.apply_primitive(add, self, other)
 
-    def __radd__(self, other: Any) -> Slot:
+    def __radd__(self, other: Any) -> Any:
         return self.apply_primitive(add, other, self)
 
-    def __sub__(self, other: Any) -> Slot:
+    def __sub__(self, other: Any) -> Any:
         return self.apply_primitive(sub, self, other)
 
-    def __rsub__(self, other: Any) -> Slot:
+    def __rsub__(self, other: Any) -> Any:
         return self.apply_primitive(sub, other, self)
 
-    def __mul__(self, other: Any) -> Slot:
+    def __mul__(self, other: Any) -> Any:
         return self.apply_primitive(mul, self, other)
 
-    def __rmul__(self, other: Any) -> Slot:
+    def __rmul__(self, other: Any) -> Any:
         return self.apply_primitive(mul, other, self)
 
-    def __truediv__(self, other: Any) -> Slot:
+    def __truediv__(self, other: Any) -> Any:
         return self.apply_primitive(div, self, other)
 
-    def __rtruediv__(self, other: Any) -> Slot:
+    def __rtruediv__(self, other: Any) -> Any:
         return self.apply_primitive(div, other, self)
 
-    def __pow__(self, other: Any) -> Slot:
+    def __pow__(self, other: Any) -> Any:
         if isinstance(other, (int, float)) and ("right", float(other)) in power.becomes:
             return self.apply_primitive(power.becomes["right", float(other)], self)
         return self.apply_primitive(power, self, other)
 
-    def __rpow__(self, other: Any) -> Slot:
+    def __rpow__(self, other: Any) -> Any:
         return self.apply_primitive(power, other, self)
 
-    def __neg__(self) -> Slot:
+    def __neg__(self) -> Any:
         return self.apply_primitive(neg, self)
 
-    def __abs__(self) -> Slot:
+    def __abs__(self) -> Any:
         return self.apply_primitive(absolute, self)
 
-    def __lt__(self, other: Any) -> Slot:
+    def __lt__(self, other: Any) -> Any:
         return self._compared("lt", other)
 
-    def __le__(self, other: Any) -> Slot:
+    def __le__(self, other: Any) -> Any:
         return self._compared("le", other)
 
-    def __gt__(self, other: Any) -> Slot:
+    def __gt__(self, other: Any) -> Any:
         return self._compared("gt", other)
 
-    def __ge__(self, other: Any) -> Slot:
+    def __ge__(self, other: Any) -> Any:
         return self._compared("ge", other)
 
     def __eq__(self, other: object) -> Any:
@@ -114,6 +111,24 @@ class Slot:
             "a local derivative branches on a number, and a program has none yet: write the rule with + - * / ** and "
             "the table's functions, and put branches into the row's forward"
         )
+
+
+class Slot(Symbol):
+    """A symbol for what an instruction computes; operators and rows applied to it emit further instructions."""
+
+    __slots__ = ("builder", "number")
+
+    def __init__(self, builder: Builder, number: int) -> None:
+        self.builder, self.number = builder, number
+
+    @staticmethod
+    def apply_primitive(row: Primitive, *operands: Any) -> Slot:
+        """What a row of the table does with slots and floats."""
+        builder = next(x.builder for x in operands if isinstance(x, Slot))
+        return Slot(builder, builder.row(row, *(builder.slot(x) for x in operands)))
+
+    def _compared(self, name: str, other: Any) -> Slot:
+        return Slot(self.builder, self.builder.compare(name, self.number, self.builder.slot(other)))
 
 
 class Builder:

@@ -26,6 +26,12 @@ class Interpreted:
         self.tape = tape
         self.kernels = [None if row is None else _kernel(row) for row in tape.rows]
 
+    def run(self, numbers: Any, data: Any, gradient: bool, checked: bool) -> tuple[float, Any] | None:
+        """(value, gradient if asked for); None where a guard does not hold."""
+        if checked and not self.holds(numbers, data):
+            return None
+        return self.value_and_grad(numbers, data) if gradient else (self.value(numbers, data), None)
+
     def value(self, numbers: Any, data: Any) -> float:
         """The number of the first output."""
         return self._forward(numbers, data)[int(self.tape.outputs[0])]

@@ -1,6 +1,6 @@
 """Labels: two nodes share one if the same row made them from operands that share labels; constants are not looked at.
 
-One pass over the nodes with a dict finds them. Where many nodes lie on few levels it is done level by level on arrays,
+One pass over the nodes with a dict finds them. Where many nodes lie in few layers it is done layer by layer on arrays,
 with hashes for labels, which are checked afterwards.
 """
 
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from autodiff.primitives import add, mul
-from autodiff.programs.recording import DATA, INPUT, Tape, distinct
+from autodiff.programs.recording import DATA, INPUT, Tape
 from autodiff.programs.sums import Sums
 
 SUM = -1  # the code of a sum
-PER_LEVEL = 200  # nodes, from which on arrays are faster
+PER_LAYER = 200  # nodes, from which on arrays are faster
+NARROW = 20  # layers that may have less, before they are counted
 
 
 class _Labels(dict[Any, int]):
@@ -34,15 +35,20 @@ def labels_of(tape: Tape, sums: Sums, one_sample: bool) -> tuple[Any, list[Any]]
     a subtracted one as its complement ~label), (INPUT, node, -1), LEAF or DATA. Operands that commute are in the order
     of their labels, and change places on the tape where they are not.
     """
-    commuting = np.array([row is add or row is mul for row in tape.rows] + [False])  # the last is that of SUM
+    commuting = commuting_rows(tape)
     code = tape.code.copy()
     code[sums.is_sum] = SUM
-    found = _by_levels(tape, sums, one_sample, code, commuting)
+    found = _by_layers(tape, sums, one_sample, code, commuting)
     labels, keys = _by_dict(tape, sums, one_sample, code, commuting.tolist()) if found is None else found
     pairs = np.flatnonzero(commuting[code] & tape.two_nodes()[tape.code] & ~sums.inner)
     wrong = pairs[labels[tape.a[pairs]] > labels[tape.b[pairs]]]
     tape.a[wrong], tape.b[wrong] = tape.b[wrong], tape.a[wrong]
     return labels, keys
+
+
+def commuting_rows(tape: Tape) -> Any:
+    """Per code, whether its two operands may change places; the last is that of SUM."""
+    return np.array([row is add or row is mul for row in tape.rows] + [False])
 
 
 def _by_dict(tape: Tape, sums: Sums, one_sample: bool, code: Any, commutes: list[bool]) -> tuple[Any, list[Any]]:
@@ -78,118 +84,132 @@ def _by_dict(tape: Tape, sums: Sums, one_sample: bool, code: Any, commutes: list
     return np.array(labels[:size]), list(table)
 
 
-# --- level by level ---
+# --- layer by layer ---
 
 ODD = [np.uint64(k) for k in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)]
 SHIFT = np.uint64(29)
 
 
-def _mixed(x: Any) -> Any:
-    """A hash of whole numbers of 64 bits, element by element."""
+def mixed(x: Any) -> Any:
+    """A hash of whole numbers of 64 bits, element by element; different numbers have different ones."""
     x = (x ^ (x >> SHIFT)) * ODD[0]
     return (x ^ (x >> SHIFT)) * ODD[1]
 
 
-def _by_levels(tape: Tape, sums: Sums, one_sample: bool, code: Any, commuting: Any) -> tuple[Any, list[Any]] | None:
-    """The same by arrays, or None where levels are narrow, or two labels had one hash."""
-    size = len(tape)
-    wanted = np.flatnonzero(~sums.inner)
-    if tape.level is None or len(wanted) < PER_LEVEL:
-        return None
-    level = tape.level[wanted]
-    deepest = int(level.max())
-    if deepest < 2**16:
-        level = level.astype(np.uint16)  # sorted in linear time
-    wanted = wanted[np.argsort(level, kind="stable")]
-    counts = np.bincount(level, minlength=deepest + 1)
-    counts = counts[counts > 0]
-    if len(counts) * PER_LEVEL > len(wanted):
-        return None
-    hashes = np.zeros(size + 1, np.uint64)
-    is_sum = sums.is_sum[wanted]
-    k = code[wanted]
-    salt = _mixed((k.astype(np.int64) + 3).astype(np.uint64) * ODD[2])
-    single = (k == INPUT) | ((k == DATA) & one_sample)
-    salt[single] += _mixed(wanted[single].astype(np.uint64))
-    first = np.where(k <= DATA, size, tape.a[wanted])
-    second = np.where(tape.two_nodes()[tape.code[wanted]], tape.b[wanted], size)
-    commutes = commuting[k]
-    roots = wanted[is_sum]
-    lengths = (sums.stop - sums.start)[roots]
-    ends = np.cumsum(lengths)
-    places = np.repeat(sums.start[roots] - (ends - lengths), lengths) + np.arange(int(lengths.sum()))
-    terms, signs = sums.term[places], np.where(sums.part[places] < 0, ODD[2], ODD[3])
-    begin = root = 0
-    for end in np.cumsum(counts).tolist():
-        here = slice(begin, end)
-        of_a, of_b = hashes[first[here]], hashes[second[here]]
-        swap = commutes[here] & (of_a > of_b)
-        of_a, of_b = np.where(swap, of_b, of_a), np.where(swap, of_a, of_b)
-        mixed = _mixed(salt[here] + _mixed(of_a) * ODD[2] + _mixed(of_b + ODD[3]))
-        here_sums = np.flatnonzero(is_sum[here])
-        if len(here_sums):
-            last = root + len(here_sums)
-            start, stop = int(ends[root] - lengths[root]), int(ends[last - 1])
-            parts = _mixed(hashes[terms[start:stop]] * signs[start:stop])
-            totals = np.add.reduceat(parts, ends[root:last] - lengths[root:last] - start)
-            mixed[here_sums] = _mixed(totals + sums.shifted[roots[root:last]] * ODD[3] + ODD[0])
-            root = last
-        hashes[wanted[here]] = mixed
-        begin = end
-    different = distinct(hashes[wanted])
-    wanted = np.flatnonzero(~sums.inner)
-    number = np.searchsorted(different, hashes[wanted])
-    examples = np.zeros(len(different), np.int64)
-    examples[number[::-1]] = wanted[::-1]  # the first node of each
-    in_order = np.argsort(examples)
-    examples = examples[in_order]
-    rank = np.empty_like(in_order)
-    rank[in_order] = np.arange(len(in_order))
-    labels = np.full(size, -1)
-    labels[wanted] = rank[number]
-    return None if _collided(tape, sums, code, commuting, labels, examples) else (
-        labels, [_key(tape, sums, one_sample, code, commuting, labels, int(i)) for i in examples]
-    )  # fmt: skip
+def _layers(tape: Tape, sums: Sums) -> list[tuple[Any, Any]] | None:
+    """[(rows, sums), ...]: what is computed, each after all that is made of it; None where layers are narrow.
+
+    A node is in the first layer after those of all its children, so that lanes of one sum are in one layer.
+    """
+    a, b, two = tape.a, tape.b, tape.two_nodes()[tape.code]
+    computed = (tape.code > DATA) & ~sums.inner
+    uses = sums.uses.copy()
+    uses[~computed] = -1  # leaves are in no layer
+    place = np.zeros(len(tape), np.int64)
+    layers: list[tuple[Any, Any]] = []
+    ready, found = np.flatnonzero(uses == 0), 0
+    while len(ready):
+        which = sums.is_sum[ready]
+        rows, totals = ready[~which], ready[which]
+        layers.append((rows, totals))
+        found += len(ready)
+        if (len(layers) - NARROW) * PER_LAYER > found:
+            return None
+        operands = np.concatenate(
+            [a[rows], b[rows[two[rows]]], sums.term[ranges(sums.start[totals], sums.stop[totals])]]
+        )
+        np.subtract.at(uses, operands, 1)
+        ready = operands[uses[operands] == 0]
+        place[ready] = np.arange(len(ready))
+        ready = ready[place[ready] == np.arange(len(ready))]  # each once
+    return layers if len(layers) * PER_LAYER <= found else None
 
 
-def _collided(tape: Tape, sums: Sums, code: Any, commuting: Any, labels: Any, examples: Any) -> bool:
-    """Whether a node differs from the first one that has its label."""
-    nodes = np.flatnonzero(labels >= 0)
-    first = examples[labels[nodes]]
-    if (code[nodes] != code[first]).any():
-        return True
-    inside = (code[nodes] > DATA) | (code[nodes] == SUM)
-    nodes, first = nodes[inside], first[inside]
-    plain = code[nodes] > DATA
-    two = tape.two_nodes()[tape.code]
-    pairs = []
-    for which in (nodes[plain], first[plain]):
-        of_a, of_b = labels[tape.a[which]], np.where(two[which], labels[tape.b[which]], -1)
-        swap = commuting[code[which]] & two[which] & (of_a > of_b)
-        pairs.append((np.where(swap, of_b, of_a), np.where(swap, of_a, of_b)))
-    if any((x != y).any() for x, y in zip(*pairs, strict=True)):
-        return True
-    # sums by another hash of the labels of their terms
+def ranges(start: Any, stop: Any) -> Any:
+    """[start[0], ..., stop[0] - 1, start[1], ...].
+
+    >>> ranges(np.array([3, 7]), np.array([5, 8]))
+    array([3, 4, 7])
+    """
+    ends = np.cumsum(stop - start)
+    return np.repeat(stop - ends, stop - start) + np.arange(ends[-1] if len(ends) else 0)
+
+
+def _by_layers(tape: Tape, sums: Sums, one_sample: bool, code: Any, commuting: Any) -> tuple[Any, list[Any]] | None:
+    """The same by arrays, or None where layers are narrow, or two labels had one hash."""
+    layers = _layers(tape, sums)
+    if layers is None:
+        return None
+    single = (code == INPUT) | ((code == DATA) & one_sample)
+    salts = mixed(np.arange(3, len(tape.rows) + 3, dtype=np.uint64) * ODD[2])
+    hashes = salts[tape.code]
+    hashes[single] += mixed(np.flatnonzero(single).astype(np.uint64))
+    other = np.where(commuting[:-1], ODD[2], ODD[3])  # by which that of the second operand is multiplied
+    signs = np.where(sums.part < 0, ODD[2], ODD[3])
+    for rows, totals in reversed(layers):
+        k = tape.code[rows]  # the b of a row with one operand is 0: of all of them
+        hashes[rows] = mixed(salts[k] + mixed(hashes[tape.a[rows]]) * ODD[2] + mixed(hashes[tape.b[rows]]) * other[k])
+        if len(totals):
+            start, stop = sums.start[totals], sums.stop[totals]
+            places = ranges(start, stop)
+            of_terms = np.add.reduceat(
+                mixed(hashes[sums.term[places]] * signs[places]), np.cumsum(stop - start) - (stop - start)
+            )
+            hashes[totals] = mixed(of_terms + sums.shifted[totals] * ODD[3] + ODD[0])
+    nodes = np.flatnonzero(~sums.inner)
+    first = _first_of(hashes[nodes])
+    is_first = first == np.arange(len(nodes))
+    labels = np.full(len(tape), -1)
+    labels[nodes] = (np.cumsum(is_first) - 1)[first]
+    k, is_sum = code[nodes], sums.is_sum[nodes]
+    of_a, of_b = (np.where(is_sum, 0, labels[which[nodes]]) for which in (tape.a, tape.b))
+    swap = commuting[k] & (of_a > of_b)
+    of_a, of_b = np.where(swap, of_b, of_a), np.where(swap, of_a, of_b)
+    if any((x != x[first]).any() for x in (k, of_a, of_b)) or _sums_differ(sums, labels, nodes, first):
+        return None
+    keys = [
+        _key(tape, sums, single, labels, *found)
+        for found in zip(*(x[is_first].tolist() for x in (nodes, k, of_a, of_b)), strict=True)
+    ]
+    return labels, keys
+
+
+def _first_of(x: Any) -> Any:
+    """Per element, the place of the first one that is equal; whole numbers of 64 bits, as random as hashes are."""
+    index = np.arange(len(x))
+    bits = max(len(x), 2).bit_length() + 2
+    bucket = (x >> np.uint64(64 - bits)).astype(np.int64)
+    table = np.empty(1 << bits, np.int64)
+    table[bucket[::-1]] = index[::-1]
+    first = table[bucket]
+    rest = np.flatnonzero(x[first] != x)  # others were first in their buckets
+    if len(rest):
+        in_order = rest[np.argsort(x[rest], kind="stable")]
+        ascending = x[in_order]
+        starts = np.concatenate([[True], ascending[1:] != ascending[:-1]])
+        first[in_order] = in_order[starts][np.cumsum(starts) - 1]
+    return first
+
+
+def _sums_differ(sums: Sums, labels: Any, nodes: Any, first: Any) -> bool:
+    """Whether a sum differs from the first one that has its label, by another hash of the labels of their terms."""
     if not len(sums.term):
         return False
-    parts = _mixed((labels[sums.term] * 2 + (sums.part < 0)).astype(np.uint64) * ODD[3] + ODD[1])
+    parts = mixed((labels[sums.term] * 2 + (sums.part < 0)).astype(np.uint64) * ODD[3] + ODD[1])
     starts = np.flatnonzero(np.diff(sums.owner, prepend=-1))
-    totals = np.zeros(len(tape), np.uint64)
+    totals = np.zeros(len(labels), np.uint64)
     totals[sums.owner[starts]] = np.add.reduceat(parts, starts) + sums.shifted[sums.owner[starts]] * ODD[0]
-    return bool((totals[nodes[~plain]] != totals[first[~plain]]).any())
+    return bool((totals[nodes] != totals[nodes[first]]).any())
 
 
-def _key(tape: Tape, sums: Sums, one_sample: bool, code: Any, commuting: Any, labels: Any, i: int) -> Any:
+def _key(tape: Tape, sums: Sums, single: Any, labels: Any, i: int, k: int, of_a: int, of_b: int) -> Any:
     """What the label of a node stands for."""
-    k = int(code[i])
     if k == SUM:
-        begin, end = int(sums.start[i]), int(sums.stop[i])
-        of_terms = labels[sums.term[begin:end]]
-        signed = np.where(sums.part[begin:end] < 0, ~of_terms, of_terms)
+        here = slice(int(sums.start[i]), int(sums.stop[i]))
+        of_terms = labels[sums.term[here]]
+        signed = np.where(sums.part[here] < 0, ~of_terms, of_terms)
         return SUM, bool(sums.shifted[i]), tuple(np.sort(signed).tolist())
-    if k == INPUT or (one_sample and k == DATA):
-        return k, i, -1
-    if k <= DATA:
-        return k
-    of_a, of_b = int(labels[tape.a[i]]), int(labels[tape.b[i]]) if tape.rows[k].two_nodes else -1  # type: ignore[union-attr]
-    return (k, of_b, of_a) if of_a > of_b >= 0 and commuting[k] else (k, of_a, of_b)
+    if k > DATA:
+        row = tape.rows[k]
+        return k, of_a, of_b if row is not None and row.two_nodes else -1
+    return (k, i, -1) if single[i] else k

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from autodiff.primitives import add, mul
+from autodiff.programs.bounds import seems_to_repeat
 from autodiff.programs.labels import SUM, labels_of
 from autodiff.programs.recording import DATA, INPUT, LEAF, Tape
 from autodiff.programs.sums import Sums
 
-BEGINNING = 2000  # nodes, in which something must repeat for the rest to be looked at
+SHORT = 2000  # nodes, up to which it is no use to ask beforehand whether something repeats
 
 
 class Group:
@@ -36,23 +37,19 @@ def grouped(
     """The groups, operands first; a tape whose commuting operands are in the order of their labels; and its sums.
 
     one_sample: data differ from lane to lane of a batch, and are labelled one by one as inputs are.
-    only_if_it_repeats: None if less than half of what is computed are lanes, or would be, were all inputs alike; or if
-    the beginning of a long tape shows next to none.
+    only_if_it_repeats: None if less than half of what is computed would be lanes, were all inputs alike.
     """
-    if only_if_it_repeats and not _promising(tape):
+    if only_if_it_repeats and len(tape) > SHORT and not seems_to_repeat(tape):
         return None
-    size, sums = len(tape), Sums(tape)
+    sums = Sums(tape)
     tape = Tape(
         tape.rows, tape.code, tape.a.copy(), tape.b.copy(), tape.constant, tape.inputs, tape.data, tape.outputs,
-        tape.names, tape.guards, tape.level,
+        tape.names, tape.guards,
     )  # fmt: skip
     labels, keys = labels_of(tape, sums, one_sample)
-    computed = int((tape.code > DATA).sum())
-    if only_if_it_repeats and 2 * len(keys) > computed:
-        alike = _with_inputs_alike(tape, size)
-        if 2 * len(labels_of(alike, sums, False)[1]) > computed:
-            return None
     coarse, depth, swap = _coarse(keys, tape.rows)
+    if only_if_it_repeats and 2 * len(set(coarse)) > int((tape.code > DATA).sum()):
+        return None
     used = np.flatnonzero(labels >= 0)
     fine = labels[used]
     wrong = used[np.array(swap)[fine]]
@@ -67,7 +64,9 @@ def grouped(
             for d, c, w in zip(depth, coarse, width.tolist(), strict=True)
         ]
     )
-    in_order = used[np.lexsort((used, fine, group[fine]))]
+    rank = np.empty(len(keys), np.uint16 if len(keys) < 2**16 else np.int64)  # the short ones are sorted in linear time
+    rank[np.argsort(group, kind="stable")] = np.arange(len(keys))
+    in_order = used[np.argsort(rank[fine], kind="stable")]
     first = np.cumsum(np.bincount(group[fine], minlength=len(group_of_key)))
     groups = []
     for (_, _, w), g in sorted(group_of_key.items(), key=lambda item: item[0][0]):
@@ -84,36 +83,6 @@ def grouped(
             terms = sums.term[slots], sums.part[slots]
         groups.append(Group(code, members, terms))
     return groups, tape, sums
-
-
-def _with_inputs_alike(tape: Tape, size: int) -> Tape:
-    """The first entries of the tape, whose inputs nobody tells apart."""
-    code = np.where(tape.code[:size] == INPUT, DATA, tape.code[:size])
-    nobody = tape.inputs[:0]
-    level = None if tape.level is None else tape.level[:size]
-    return Tape(
-        tape.rows,
-        code,
-        tape.a[:size].copy(),
-        tape.b[:size].copy(),
-        tape.constant[:size],
-        nobody,
-        nobody,
-        nobody,
-        {},
-        (),
-        level,
-    )
-
-
-def _promising(tape: Tape) -> bool:
-    """Whether labels repeat at the beginning of a long tape: where they do not, the rest is not looked at."""
-    size = max(BEGINNING, len(tape) // 32)
-    if len(tape) < 2 * size:
-        return True
-    beginning = _with_inputs_alike(tape, size)
-    computed = int((beginning.code > DATA).sum())
-    return 2 * len(labels_of(beginning, Sums(beginning), False)[1]) < computed
 
 
 def _coarse(keys: list[Any], rows: Any) -> tuple[list[int], list[int], list[bool]]:

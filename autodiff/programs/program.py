@@ -9,9 +9,10 @@ nodes, with a warning where they warn, if not word for word.
 from __future__ import annotations
 
 import json
+import operator
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,22 @@ import numpy as np
 from autodiff import trees
 from autodiff.graph import checked_value
 from autodiff.primitives import TABLE
-from autodiff.programs import adjoints
+from autodiff.programs import adjoints, descent, exports, machine
 from autodiff.programs.guards import ReplayError
 from autodiff.programs.instructions import LANES, Builder
 from autodiff.programs.interpreter import Interpreted
 from autodiff.programs.listing import listing
+from autodiff.programs.machine.lanes import Lanes
+from autodiff.programs.machine.scalars import Scalars
 from autodiff.programs.raising import DIRECTION, Raised, Raising, raised_one_by_one
 from autodiff.programs.recording import Tape, taped
 from autodiff.programs.source import Compiled
+from autodiff.tensor import Tensor
 from autodiff.value import Value
 
-BACK_ENDS = ("python", "numpy", "tape")
+BACK_ENDS = ("python", "numpy", "numba", "tape")
 VERSION = 1  # of the files
+COMPILED = 1000  # nodes, from which on it pays to load the compiled interpreters
 LONG = 10_000  # nodes, from which on it would take seconds to compile what does not repeat
 
 
@@ -106,9 +111,10 @@ class Inputs:
 class Program:
     """A function of plain numbers, recorded: program(*values), and its derivatives.
 
-    back_end: "numpy", where lanes run as arrays; "python", generated code for one number after the other; "tape", the
-    tape as it stands, slower but at once; or None: "numpy" if at least half of the nodes are lanes of others, else
-    "python", or "tape" if it is long.
+    back_end: "numba", interpreters that are compiled once, for lanes and for all else; "numpy", where lanes run as
+    arrays; "python", generated code for one number after the other; "tape", the tape as it stands, slower but at once;
+    or None: "numba" for a long program where numba is installed, else "numpy" if at least half of the nodes are lanes
+    of others, else "python", or "tape" if it is long.
 
     >>> import autodiff as ad
     >>> x, y = ad.Value(3.0, name="x"), ad.Value(2.0, name="y")
@@ -134,15 +140,19 @@ class Program:
     ) -> None:
         if back_end is not None and back_end not in BACK_ENDS:
             raise ValueError(f"unknown back end {back_end!r}; known: {', '.join(BACK_ENDS)}, and None to choose")
-        if one_sample and back_end not in (None, "numpy"):
-            raise ValueError(f"the back end {back_end!r} has no lanes for a batch; use 'numpy' or None")
+        if one_sample and back_end not in (None, "numpy", "numba"):
+            raise ValueError(f"the back end {back_end!r} has no lanes for a batch; use 'numpy', 'numba' or None")
+        if back_end == "numba":
+            machine.check(tape)
         self.tape, self.inputs, self.given = tape, inputs, given
         self.one_sample = one_sample  # of a batch: data differ from lane to lane, and the value is the sum over lanes
+        self.signature: Any = None  # of the function that was replayed, as exports need it
         self._asked = back_end
         self._raised: Raised | None = None
         self._raising: Raising | None = None
-        self._chosen: str | None = "numpy" if one_sample else back_end
-        self._compiled: dict[str, Compiled] = {}
+        self._chosen: str | None = None
+        self._on_tape: Interpreted | Scalars | None = None
+        self._compiled: dict[str, Compiled | Lanes] = {}
         self._slots: dict[str, int] = {}
         self._lock = threading.RLock()  # held while instructions are added
 
@@ -150,20 +160,12 @@ class Program:
 
     def __call__(self, *values: Any) -> float:
         """The output for these inputs: numbers and arrays as they were recorded."""
-        column, given = self._columns(values)
-        if self.back_end == "tape":
-            return Interpreted(self.tape).value(column, given)
-        [value] = self._run("value", ("value",), column, None, given)
-        return number(value)
+        return self._held(self.run(*self._columns(values), gradient=False))[0]
 
     def value_and_grad(self, *values: Any) -> tuple[float, Any]:
         """(output, its gradient): the gradient has the structure of the inputs, as a list where those are many."""
-        column, given = self._columns(values)
-        if self.back_end == "tape":
-            value, gradient = Interpreted(self.tape).value_and_grad(column, given)
-        else:
-            value, gradient = self._run("gradient", ("value", "gradient"), column, None, given)
-        return number(value), self.inputs.split(gradient)
+        value, gradient = self._held(self.run(*self._columns(values), gradient=True))
+        return value, self.inputs.split(gradient)
 
     def grad(self, *values: Any) -> Any:
         """The gradient alone."""
@@ -171,18 +173,22 @@ class Program:
 
     def jvp(self, values: Sequence[Any], tangents: Sequence[Any]) -> tuple[float, float]:
         """(output, its rate of change) as the inputs, sequences as for a call, move along the tangents."""
-        column, given = self._columns(values)
-        value, tangent = self._run("jvp", ("value", "jvp"), column, self.inputs.column(tangents), given)
+        value, tangent = self._along("jvp", ("value", "jvp"), values, tangents)
         return number(value), number(tangent)
 
     def hvp(self, values: Sequence[Any], tangents: Sequence[Any]) -> Any:
         """The Hessian times the tangents, in the structure of the inputs."""
-        column, given = self._columns(values)
-        [product] = self._run("hvp", ("hvp",), column, self.inputs.column(tangents), given)
+        [product] = self._along("hvp", ("hvp",), values, tangents)
         return self.inputs.split(product)
 
+    def _along(self, name: str, slots: tuple[str, ...], values: Sequence[Any], tangents: Sequence[Any]) -> Any:
+        column, given = self._columns(values)
+        if self.tape.guards:
+            self._held(self.run(column, given, gradient=False))
+        return self.function(name, slots)((column, self.inputs.column(tangents), given))
+
     def _columns(self, values: Sequence[Any]) -> tuple[Any, Any]:
-        """The numbers of the inputs, and those of the data, which come after them; ReplayError where a guard fails."""
+        """The numbers of the inputs, and those of the data, which come after them."""
         if self.one_sample:
             raise TypeError("the program of one sample runs over a batch: call the replayed function that recorded it")
         count, given = self.inputs.count, None
@@ -192,23 +198,85 @@ class Program:
             raise TypeError(f"the program takes {count} values and {self.given.count} of data, got {len(values)}")
         else:
             column, given = self.inputs.column(values[:count]), self.given.column(values[count:])
-        if self.tape.guards and not Interpreted(self.tape).holds(column, given):
+        return column, given
+
+    @staticmethod
+    def _held(found: tuple[float, Any] | None) -> tuple[float, Any]:
+        if found is None:
             raise ReplayError(
                 "a comparison comes out differently for these values than when the program was recorded: call the "
                 "replayed function, which records again"
             )
-        return column, given
+        return found
 
-    def _run(self, name: str, slots: tuple[str, ...], *columns: Any) -> Any:
-        return self.function(name, slots)(columns)
+    def run(self, column: Any, given: Any, gradient: bool, checked: bool = True) -> tuple[float, Any] | None:
+        """(value, gradient (p, 1) if asked for) of inputs and data (p, 1); None where a guard does not hold."""
+        checked = checked and bool(self.tape.guards)
+        on_tape = self.on_tape
+        if on_tape is not None:
+            return on_tape.run(column, given, gradient, checked)
+        names = ("value", "gradient") if gradient else ("value",)
+        columns = column, None, given
+        if not checked:
+            found: Sequence[Any] = self.function("+".join(names), names)(columns)
+        else:
+            function = self.function("guarded+" + "+".join(names), (*names, "broken"))
+            try:
+                *found, broken = function.fast(columns)
+                if broken:
+                    return None
+            except (ArithmeticError, ValueError):
+                # what another branch warns of is nobody's business: the guards first, and in silence
+                with np.errstate(all="ignore"):
+                    [broken] = self.function("broken", ("broken",))(columns)
+                if broken:
+                    return None
+                found = function(columns)[:-1]
+        return number(found[0]), found[1] if gradient else None
 
-    def function(self, name: str, slots: tuple[str, ...]) -> Compiled:
+    def function(self, name: str, slots: tuple[str, ...]) -> Compiled | Lanes:
         """The compiled function of these slots, kept by that name."""
         compiled = self._compiled.get(name)
         if compiled is None:
             with self._lock:
                 numbers = [self._slot(slot) for slot in slots]
-                compiled = self._compiled[name] = Compiled(self._builder(), numbers)
+                kind = Lanes if self.back_end == "numba" else Compiled
+                compiled = self._compiled[name] = kind(self._builder(), numbers)
+        return compiled
+
+    def descend(
+        self, values: Sequence[Any], steps: int, optimiser: Any = "sgd", learning_rate: float | None = None
+    ) -> tuple[Any, list[float]]:
+        """(the inputs after so many steps of descent, the output before each of them).
+
+        values: what a call takes; the inputs come back in the structure of a gradient. optimiser: "sgd", "momentum",
+        "adam", or a rule of autodiff.programs.descent. Where the back end has no instructions of its own for it ("tape",
+        and "numba" of what does not repeat), a step is a gradient and an update; else many steps are one call.
+
+        >>> import autodiff as ad
+        >>> x = ad.Value(1.0)
+        >>> ad.record(x * x, [x]).descend([1.0], 3, "sgd", learning_rate=0.25)
+        ([0.125], [1.0, 0.25, 0.0625])
+        """
+        column, given = self._columns(values)
+        course = descent.Course(Moving(self, given), column, descent.rule_of(optimiser, learning_rate))
+        column, history = descent.descended(course, operator.index(steps))
+        return self.inputs.split(column), history
+
+    def step(self, rule: descent.Rule, state: Sequence[Any], count: int, mean: bool = False) -> Compiled | Lanes:
+        """The function of a step by that rule of the first `count` inputs; see descent.emitted."""
+        name = f"step {rule.kind} {count} {mean}"
+        compiled = self._compiled.get(name)
+        if compiled is None:
+            with self._lock:
+                value, gradient, broken = (self._slot(name) for name in ("value", "gradient", "broken"))
+                builder = self._builder()
+                if self.one_sample:
+                    broken = builder.reduced(broken, (1, LANES), (1, 1))
+                slots = self._raise().inputs, value, gradient, broken
+                kind = Lanes if self.back_end == "numba" else Compiled
+                compiled = kind(builder, descent.emitted(builder, slots, count, rule, state, mean))
+                self._compiled[name] = compiled
         return compiled
 
     # --- how ---
@@ -216,17 +284,39 @@ class Program:
     @property
     def back_end(self) -> str:
         """Which back end runs it."""
+        self._settle()
+        assert self._chosen is not None
+        return self._chosen
+
+    @property
+    def on_tape(self) -> Interpreted | Scalars | None:
+        """What runs the tape as it stands, if it runs so."""
+        self._settle()
+        return self._on_tape
+
+    def _settle(self) -> None:
+        """Chooses what runs the program."""
         with self._lock:
-            if self._chosen is None:
+            if self._chosen is not None:
+                return
+            chosen = self._asked
+            if chosen is None and len(self.tape) >= COMPILED and machine.serves(self.tape):
+                chosen = "numba"
+            if chosen in (None, "numba") and not self.one_sample:
                 self._raising = Raising.if_it_repeats(self.tape)
-                others = "tape" if len(self.tape) > LONG else "python"
-                self._chosen = others if self._raising is None else "numpy"
-            return self._chosen
+            lanes = self.one_sample or self._raising is not None
+            if chosen is None:
+                chosen = "numpy" if lanes else "tape" if len(self.tape) > LONG else "python"
+            if chosen == "tape":
+                self._on_tape = Interpreted(self.tape)
+            elif chosen == "numba" and not lanes:
+                self._on_tape = Scalars(self.tape)
+            self._chosen = chosen
 
     def _raise(self) -> Raised:
         """The instructions, by the back end that was asked for or is chosen now."""
         if self._raised is None:
-            if self.back_end == "numpy":
+            if self.on_tape is None and self.back_end != "python":
                 raising = self._raising or Raising(self.tape, self.one_sample)
                 self._raising = None  # its arrays are used up
                 self._raised = raising.raised()
@@ -261,6 +351,48 @@ class Program:
         direction = builder.emit("input", (), DIRECTION, shape)
         [tangent] = adjoints.forward(builder, [of], {raised.inputs: direction})
         return builder.expand(zero if tangent is None else tangent, builder.shapes[of])
+
+    # --- in other languages ---
+
+    def instructions(self, *names: str) -> tuple[Builder, list[int]]:
+        """(the instructions, the slots of "value", "losses", "gradient", "broken" among them)."""
+        with self._lock:
+            return self._builder(), [self._slot(name) for name in names]
+
+    def _exported(self) -> exports.Exported:
+        if self.signature is None and self.given is None and len(self.tape.data):
+            self.signature = exports.bare(self.inputs, len(self.tape.data), self.one_sample)
+        elif self.signature is None:
+            self.signature = exports.recorded(self.inputs, self.given, self.input_names())
+        return exports.Exported(self.instructions, self.signature, bool(self.tape.guards), len(self.tape))
+
+    def to_numpy(self, path: Any = None) -> str:
+        """The source of value(...) and value_and_grad(...), which needs NumPy only; written to path if one is given.
+
+        The functions take what program(*values) takes; with replay, what the function took, and over= the batch too.
+        Comparisons that come out differently raise ValueError. NotImplementedError for rows of the user's own.
+        """
+        from autodiff.programs.exports.numpy_source import numpy_source
+
+        return numpy_source(self._exported(), path)
+
+    def to_jax(self) -> Callable[..., Any]:
+        """A function of the same arguments for JAX, to jit, to differentiate and to shard: see exports/jax_function.py.
+
+        ImportError without JAX (pip install "chainrule[jax]").
+        """
+        from autodiff.programs.exports.jax_function import jax_function
+
+        return jax_function(self._exported())
+
+    def to_onnx(self, path: Any = None, gradient: bool = True) -> Any:
+        """An ONNX model of the value, and of the gradient with it; written to path if one is given.
+
+        ImportError without onnx (pip install "chainrule[onnx]").
+        """
+        from autodiff.programs.exports.onnx_model import onnx_model
+
+        return onnx_model(self._exported(), path, gradient)
 
     # --- what it is ---
 
@@ -385,12 +517,34 @@ class Program:
         return Program(tape, interface, about["back_end"], about["one_sample"], given)
 
 
+class Moving(descent.Descending):
+    """A program whose inputs move."""
+
+    def __init__(self, program: Program, given: Any) -> None:
+        self.program, self.given = program, given
+
+    def step_at(self, column: Any) -> tuple[float, Any]:
+        """(value, gradient); ReplayError where a guard does not hold."""
+        value, gradient = self.program._held(self.program.run(column, self.given, gradient=True))
+        return value, np.reshape(gradient, (-1, 1))
+
+    def at_once(self, column: Any, rule: descent.Rule, state: Sequence[Any]) -> Any:
+        """Nothing where the tape runs as it stands."""
+        if self.program.on_tape is not None or not len(column):
+            return None
+        return self.program.step(rule, state, len(column)), [column, None, self.given], (), 1
+
+    def name(self, i: int) -> str:
+        """What input i is called."""
+        return self.program.input_names()[i]
+
+
 def number(x: Any) -> float:
     """What a program returns as its value; an array (1, 1) where it is its one input."""
     return x if type(x) is float else float(np.reshape(x, ()))
 
 
-def record(output: Any, inputs: Any, back_end: str | None = None, data: Any = None) -> Program:
+def record(output: Any, inputs: Any, back_end: str | None = None, data: Any = None) -> Any:
     """The graph of output as a function of inputs: a Program.
 
     output: a Value. inputs: a Value, an array of Values (autodiff.scalars), or a list, tuple or dict of these. The
@@ -401,12 +555,18 @@ def record(output: Any, inputs: Any, back_end: str | None = None, data: Any = No
     same forms, whose values come after the others; by these nobody differentiates, so that they may differ from lane to
     lane, as the samples of a batch do.
 
+    Of a Tensor, with Tensors as inputs, it is a program of arrays: an ArrayProgram, which has no back ends.
+
     >>> import autodiff as ad
     >>> W = ad.scalars([1.0, 2.0], name="W")
     >>> program = ad.record(np.sum(W**2), [W])
     >>> program.value_and_grad(np.array([3.0, 4.0]))
     (25.0, [array([6., 8.])])
     """
+    if isinstance(output, Tensor):
+        from autodiff.programs.arrays.program import record_arrays
+
+        return record_arrays(output, inputs, back_end, data)
     output = checked_value(output, "record")
     nodes, interface = _inputs(inputs)
     others, given = ([], None) if data is None else _inputs(data)

@@ -98,10 +98,7 @@ class Raising:
         size = len(tape)
         self.group_of = np.full(size, -1)  # constant leaves are in no group
         self.place = np.zeros(size, np.int64)
-        two = tape.two_nodes()[tape.code]
-        interior = (tape.code > DATA) & ~self.sums.inner & ~self.sums.is_sum
-        self.uses = np.bincount(tape.a[interior], minlength=size) + np.bincount(tape.b[interior & two], minlength=size)
-        self.uses += np.bincount(self.sums.term, minlength=size)
+        self.uses = self.sums.uses.copy()
         self.uses[seen_from_outside(tape)] += 2
         self.data_place = np.zeros(size, np.int64)
         present = tape.data >= 0

@@ -16,6 +16,7 @@ from autodiff.value import Value
 
 # the codes of constant leaves, of inputs, and of inputs that are data; rows of the table follow
 LEAF, INPUT, DATA = 0, 1, 2
+MOST_ROWS = 15_000  # on a tape: what is compared doubles them, and codes have 16 bits
 
 
 class Tape:
@@ -23,11 +24,10 @@ class Tape:
 
     inputs[j] is the number of the j-th input on the tape, -1 where the output does not depend on it; data[j] that of
     the j-th input by which nobody differentiates. outputs: the numbers of the nodes asked for. names: {number: name} of
-    the named nodes. guards: [(comparison, number of a, number of b or None, constant b, outcome)]. level: how many
-    operations lie below a node at most, or None where nobody counted.
+    the named nodes. guards: [(comparison, number of a, number of b or None, constant b, outcome)].
     """
 
-    __slots__ = ("a", "b", "code", "constant", "data", "guards", "inputs", "level", "names", "outputs", "rows")
+    __slots__ = ("a", "b", "code", "constant", "data", "guards", "inputs", "names", "outputs", "rows")
 
     def __init__(
         self,
@@ -41,11 +41,9 @@ class Tape:
         outputs: Any,
         names: dict[int, str],
         guards: Sequence[Any] = (),
-        level: Any = None,
     ) -> None:
         self.rows, self.code, self.a, self.b, self.constant = tuple(rows), code, a, b, constant
         self.inputs, self.data, self.outputs, self.names, self.guards = inputs, data, outputs, names, list(guards)
-        self.level = level
 
     def __len__(self) -> int:
         return len(self.code)
@@ -53,8 +51,8 @@ class Tape:
     @property
     def nbytes(self) -> int:
         """The bytes that its arrays take."""
-        arrays = (self.code, self.a, self.b, self.constant, self.inputs, self.data, self.outputs, self.level)
-        return sum(int(array.nbytes) for array in arrays if array is not None)
+        arrays = (self.code, self.a, self.b, self.constant, self.inputs, self.data, self.outputs)
+        return sum(int(array.nbytes) for array in arrays)
 
     def check(self) -> None:
         """ValueError unless every entry is made by a row from entries before it, as on a tape that was recorded."""
@@ -86,7 +84,9 @@ class _Codes(dict[Any, int]):
     """{row: its code}, numbered as they come."""
 
     def __missing__(self, row: Any) -> int:
-        self[row] = code = len(self) + DATA  # None, of a leaf, is 0
+        if len(self) == MOST_ROWS:
+            raise ValueError(f"a program holds at most {MOST_ROWS} different rows")
+        self[row] = code = len(self) + DATA + 1
         return code
 
 
@@ -95,109 +95,108 @@ def taped(
     inputs: Sequence[Value],
     data: Sequence[Value] = (),
     decisions: Sequence[Any] = (),
-    leaves: list[tuple[int, Value]] | None = None,
+    recorded: list[Value] | None = None,
 ) -> Tape:
     """The tape of the inputs, and of what lies below the outputs, up to the inputs, whatever these were made of.
 
-    decisions: comparisons (see guards.py) whose nodes are on it too, as guards. leaves: a list to which the constant
-    leaves are appended, with their numbers.
+    decisions: comparisons (see guards.py) whose nodes are on it too, as guards. recorded: a list to which the nodes are
+    appended, in their order on the tape.
 
-    Depth first, operands before what is made of them, left to right. The nodes carry their numbers in `uses` for that
-    time, counted from 1, which is faster than a dict and takes no memory.
+    First the inputs, the data and the constant leaves, then the operations: depth first, operands before what is made
+    of them, left to right. The nodes carry their numbers in `uses` for that time, operations upwards from 1 and leaves
+    downwards from -1, which is faster than a dict and takes no memory.
     """
-    codes = _Codes({None: LEAF})
-    nodes: list[Value] = [*inputs, *data]
-    code_of = [INPUT] * len(inputs) + [DATA] * len(data)
-    first, second, levels = [1] * len(nodes), list[int](), [0] * (len(nodes) + 1)  # levels[number]
-    names: dict[int, str] = {}
-    keep, keep_code, keep_first, keep_second = nodes.append, code_of.append, first.append, second.append
-    keep_level, usual, number = levels.append, None, len(nodes)
+    ground: list[Any] = [*inputs, *data]
+    given, number = len(ground), 0
+    operations: list[Any] = []  # and of each:
+    made_by, first, second, folded, labelled = list[Any](), list[int](), list[int](), list[Any](), list[Any]()
+    pending: list[Any] = [None]  # the operations that wait for their operands
     compared = [node for decision in decisions for node in (decision.a, decision.b) if type(node) is Value]
-    pending = [*outputs, *compared][::-1]
-    push, pop = pending.append, pending.pop
+    ends: list[Any] = [*outputs, *compared]
     try:
-        for number, leaf in enumerate(nodes, 1):
-            leaf.uses = number
-        node: Any = None
-        while True:  # not `while pending`: Python 3.11 would run its first thousand rounds at half the speed
-            if node is None:
-                if not pending:
-                    break
-                node = pop()
-                if node.uses:
-                    node = None
-                    continue
-            op = node.op
-            if op is None:
-                keep_first(1)
-                keep_level(0)
-            else:
-                at = node.a.uses
-                if op.two_nodes:
-                    also = node.b.uses
+        for node in ground:
+            number -= 1
+            node.uses = number
+        number = 0
+        for node in ends:
+            if node.uses:
+                continue
+            while True:  # not `while node`: Python 3.11 would run its first thousand rounds at half the speed
+                op = node.op
+                if op is None:
+                    ground.append(node)
+                    node.uses = -len(ground)
+                else:
+                    at = node.a.uses
                     if not at:
-                        push(node)
-                        if not also:
-                            push(node.b)
+                        pending.append(node)
                         node = node.a
                         continue
-                    if not also:
-                        push(node)
-                        node = node.b
-                        continue
-                    keep_second(also)
-                    level = levels[at]
-                    keep_level((level if level > levels[also] else levels[also]) + 1)
-                elif at:
-                    keep_level(levels[at] + 1)
-                else:
-                    push(node)
-                    node = node.a
-                    continue
-                keep_first(at)
-            number += 1
-            node.uses = number
-            keep(node)
-            keep_code(codes[op])
-            label = node.label
-            if label is not usual:  # most nodes share the one that has no name
-                if label is None or label.name is None:
-                    usual = label
-                else:
-                    names[number - 1] = label.name
-            node = None
-        places = np.array([leaf.uses for leaf in inputs], np.int32) - 1
-        ends = np.array([end.uses for end in outputs], np.int32) - 1
-        guards = [
-            (kind, x.uses - 1, y.uses - 1, 0.0, outcome)
-            if type(y) is Value
-            else (kind, x.uses - 1, None, float(y), outcome)
-            for kind, x, y, outcome in decisions
-        ]
+                    if op.two_nodes:
+                        also = node.b.uses
+                        if not also:
+                            pending.append(node)
+                            node = node.b
+                            continue
+                        second.append(also)
+                    else:
+                        folded.append(node.b)
+                    first.append(at)
+                    made_by.append(op)
+                    if node.label is not None:
+                        labelled.append(node)
+                    operations.append(node)
+                    number += 1
+                    node.uses = number
+                node = pending.pop()
+                if node is None:
+                    break
+            pending.append(None)
+        base = len(ground)
+
+        def placed(uses: Sequence[int]) -> Any:
+            """The numbers on the tape of nodes that carry these."""
+            numbers = np.array(uses, np.int32)
+            return np.where(numbers > 0, numbers + (base - 1), ~numbers)
+
+        ends_at = placed([node.uses for node in ends])
+        labelled += [node for node in ground if node.label is not None]
+        names_at = placed([node.uses for node in labelled if node.label.name is not None]).tolist()
     finally:
-        for made in nodes:
-            made.uses = 0
-    if len(codes) > 15000:
-        raise ValueError("a program holds at most 15000 different rows")
-    names |= {i: leaf.label.name for i, leaf in enumerate([*inputs, *data]) if leaf.label and leaf.label.name}
-    code = np.array(code_of, np.int16)
-    rows: list[Primitive | None] = [None] * (DATA + 1) + list(codes)[1:]
+        for nodes in (ground, operations):
+            for node in nodes:
+                node.uses = 0
+    names = dict(zip(names_at, (node.label.name for node in labelled if node.label.name is not None), strict=True))
+    size = base + len(operations)
+    code = np.full(size, LEAF, np.int16)
+    code[: len(inputs)], code[len(inputs) : given] = INPUT, DATA
+    codes = _Codes()
+    code[base:] = list(map(codes.__getitem__, made_by))
+    rows: list[Primitive | None] = [None] * (DATA + 1) + list(codes)
+    a, b, constant = np.zeros(size, np.int32), np.zeros(size, np.int32), np.zeros(size)
+    a[base:] = placed(first)
+    b[np.array([row is not None and row.two_nodes for row in rows])[code]] = placed(second)
+    constant[given:base] = [leaf.data for leaf in ground[given:]]
+    constant[np.array([row is not None and row.constant is not None for row in rows])[code]] = [
+        number for number in folded if number is not None
+    ]
+    if recorded is not None:
+        recorded += ground
+        recorded += operations
+    asked_for = ends_at[: len(outputs)]
     if compared:  # what is only compared is no lane of the rest: 0 times its infinite slopes would be nan
-        only_compared = code[int(ends.max()) + 1 :]
-        only_compared[only_compared > DATA] += len(rows) - DATA - 1
+        only_compared = code[max(int(asked_for.max()) + 1, base) :]
+        only_compared += len(rows) - DATA - 1
         rows += rows[DATA + 1 :]
-    two = np.flatnonzero(np.array([row is not None and row.two_nodes for row in rows])[code])
-    folded = np.flatnonzero(np.array([row is not None and row.constant is not None for row in rows])[code]).tolist()
-    constants = np.flatnonzero(code == LEAF).tolist()
-    b, constant = np.zeros(len(nodes), np.int32), np.zeros(len(nodes))
-    b[two] = np.array(second, np.int32) - 1
-    constant[folded] = [nodes[i].b for i in folded]
-    constant[constants] = [nodes[i].data for i in constants]
-    if leaves is not None:
-        leaves += [(i, nodes[i]) for i in constants]
-    a, level_of = np.array(first, np.int32) - 1, np.array(levels[1:], np.int32)
-    data_places = np.arange(len(inputs), len(inputs) + len(data), dtype=np.int32)
-    return Tape(rows, code, a, b, constant, places, data_places, ends, names, guards, level_of)
+    rest = iter(ends_at[len(outputs) :].tolist())
+    guards = [
+        (kind, next(rest), next(rest), 0.0, outcome)
+        if type(y) is Value
+        else (kind, next(rest), None, float(y), outcome)
+        for kind, _, y, outcome in decisions
+    ]
+    places = np.arange(given, dtype=np.int32)
+    return Tape(rows, code, a, b, constant, places[: len(inputs)], places[len(inputs) :], asked_for, names, guards)
 
 
 def distinct(numbers: Any) -> Any:

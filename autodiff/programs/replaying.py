@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from autodiff import trees
+from autodiff.programs import exports
 from autodiff.programs.arguments import Arguments, Key, holds_nodes
 from autodiff.programs.guards import ALONE, watched
-from autodiff.programs.interpreter import Interpreted
 from autodiff.programs.program import Inputs, Program, number
-from autodiff.programs.recording import INPUT, taped
-from autodiff.value import REAL, Value
+from autodiff.programs.recording import DATA, Tape, distinct, taped
+from autodiff.programs.sums import seen_from_outside
+from autodiff.value import NO_GRAD, REAL, Value
 
 MOST_RECORDINGS = 64  # kept per signature; the one that was used longest ago goes
 MOST_SIGNATURES = 64  # kept; the first one goes
@@ -48,6 +48,18 @@ class Recording:
         return numbers, None, arguments.column(arguments.data)
 
 
+def _captured(tape: Tape, elsewhere: Sequence[bool]) -> Any:
+    """The numbers of the nodes made elsewhere that something else needs: an operation, a guard, or the caller."""
+    is_elsewhere = np.array(elsewhere)
+    is_elsewhere[: len(tape.inputs) + len(tape.data)] = False
+    if not is_elsewhere.any():
+        return []
+    made = np.flatnonzero((tape.code > DATA) & ~is_elsewhere)
+    two = made[tape.two_nodes()[tape.code[made]]]
+    needed = distinct(np.concatenate([tape.a[made], tape.b[two], seen_from_outside(tape)]))
+    return needed[is_elsewhere[needed]].tolist()
+
+
 class Replayed:
     """A function with its recordings; see `replay`."""
 
@@ -63,6 +75,17 @@ class Replayed:
     def programs(self) -> list[Program]:
         """The programs recorded so far."""
         return [recording.program for recordings in self._recordings.values() for recording in recordings]
+
+    @property
+    def program(self) -> Program:
+        """The one program recorded so far, as exports need it; ValueError where there is none yet, or another one."""
+        found = self.programs
+        if len(found) != 1:
+            raise ValueError(
+                f"{self.__name__} has {len(found)} programs, not 1: call it first, and choose among .programs where "
+                "several were recorded"
+            )
+        return found[0]
 
     def __call__(self, *args: Any) -> Any:
         """f(*args); with nodes among the arguments f itself runs, so that transforms compose with it."""
@@ -111,56 +134,32 @@ class Replayed:
         self, recording: Recording, arguments: Arguments, gradient: bool, checked: bool = True
     ) -> tuple[float, Any] | None:
         """(value, gradient), or None where a guard does not hold."""
-        program = recording.program
-        columns = recording.columns(arguments)
-        names = ("value", "gradient") if gradient else ("value",)
-        if program.back_end == "tape":
-            interpreted = Interpreted(program.tape)
-            if checked and not interpreted.holds(columns[0], columns[2]):
-                return None
-            if gradient:
-                found: Any = interpreted.value_and_grad(columns[0], columns[2])
-            else:
-                found = [interpreted.value(columns[0], columns[2])]
-        elif not (checked and program.tape.guards):
-            found = program.function("+".join(names), names)(columns)
-        else:
-            function = program.function("guarded+" + "+".join(names), (*names, "broken"))
-            try:
-                *found, broken = function.fast(columns)
-                if broken:
-                    return None
-            except (ArithmeticError, ValueError):
-                # what another branch warns of is nobody's business: the guards first, and in silence
-                with np.errstate(all="ignore"):
-                    [broken] = program.function("broken", ("broken",))(columns)
-                if broken:
-                    return None
-                found = function(columns)[:-1]
-        if not gradient:
-            return number(found[0]), None
-        return number(found[0]), arguments.gradients(np.reshape(found[1], (-1, 1)) + 0.0, self.argnums)
+        column, _, given = recording.columns(arguments)
+        found = recording.program.run(column, given, gradient, checked)
+        if found is None or not gradient:
+            return found
+        return found[0], arguments.gradients(np.reshape(found[1], (-1, 1)) + 0.0, self.argnums)
 
     def _recorded(self, arguments: Arguments, one_sample: bool = False) -> Recording:
         """The program of f for these arguments: f runs once, on nodes."""
         self.statistics.recordings += 1
-        leaves: list[tuple[int, Value]] = []
         args, numbers, data = arguments.nodes(self.f)
-        with watched([self.f, *arguments.fixed]) as decisions:
+        with watched([self.f, *arguments.fixed], [*numbers, *data]) as found:
             output = self._output(self.f(*args))
-        size = len(numbers)
-        tape = taped([output], numbers, data, decisions, leaves)
-        # the graph goes: of the constant leaves those stay that somebody else holds, and may move
-        del output, args, numbers, data
-        decisions.clear()
-        captured = [(i, node) for i, node in leaves if sys.getrefcount(node) > 3]  # leaves, node, the argument
-        if captured:
-            places = np.array([i for i, _ in captured], np.int32)
-            tape.code[places] = INPUT
-            tape.inputs = np.concatenate([tape.inputs, places])
+        size, nodes = len(numbers), list[Value]()
+        tape = taped([output], numbers, data, found.decisions, nodes)
+        captured = [nodes[i] for i in _captured(tape, [not found.has_made(node) for node in nodes])]
+        if captured:  # what was computed elsewhere is an input too, whatever it was made of
+            tape = taped([output], [*numbers, *captured], data, found.decisions)
+        for node in nodes:  # f may have kept some of them
+            if found.has_made(node):
+                node.grad = NO_GRAD
+        del output, args, numbers, data, nodes  # the graph goes
+        found.decisions.clear()
         inputs = Inputs((list, [trees.LEAF] * (size + len(captured))), [()] * (size + len(captured)), True)
         program = Program(tape, inputs, self.back_end, one_sample)
-        return Recording(program, [node for _, node in captured], arguments.fixed)
+        program.signature = exports.replayed(self.f, arguments, self.argnums, captured)
+        return Recording(program, captured, arguments.fixed)
 
     def _output(self, output: Any) -> Value:
         if isinstance(output, np.ndarray) and output.size == 1:
@@ -272,6 +271,7 @@ class ReplayedOver(Replayed):
                 sample = self._sample(int(pending[0]))
                 with ALONE:
                     recording = self._recorded(self._arguments([*args, *sample]), one_sample=True)
+                recording.program.signature.over(len(sample), self.reduction)
                 recordings.append(recording)
                 holds = self._hold(recording, arguments, pending)
                 holds[0] = True  # it was recorded there, were it on the very edge
@@ -299,6 +299,7 @@ def replay(
     over: Any = None,
     reduction: str | None = "mean",
     back_end: str | None = None,
+    magnification: str = "scalar",
 ) -> Any:
     """f, recorded when it is called and replayed from then on: r(*args), r.value_and_grad(*args), r.grad(*args).
 
@@ -315,6 +316,12 @@ def replay(
     over: arrays with one sample per row, which are read at every call. f(*args, *sample) is then a function of one
     sample, and r(*args) its mean over the batch ("sum": the sum; None: every sample's, without gradient). One sample is
     recorded, and the batch runs as lanes; samples whose comparisons come out differently are recorded for themselves.
+
+    magnification: "array" runs f on Tensors, and the programs are those of arrays. Then f, called without gradient, may
+    return an array; comparisons, argmax, argsort and the like are made again at every replay, where their answers are
+    conditions of np.where, indices or operands, and are guards where Python needs a truth or an index; arrays of
+    integers among the other arguments (labels) may change from call to call; value_and_grad takes out=, arrays for the
+    gradient.
 
     r.statistics counts recordings, replays and guard failures; r.programs are the programs.
 
@@ -334,8 +341,14 @@ def replay(
     if reduction not in REDUCTIONS:
         raise ValueError(f"unknown reduction {reduction!r}; known: 'mean', 'sum', and None for every sample's value")
     argnums = argnums if isinstance(argnums, int) else tuple(argnums)
-    if over is None:
-        return Replayed(f, argnums, back_end)
     if isinstance(over, np.ndarray):
         raise TypeError("over is a tuple of arrays, such as over=(X, y); for one array write over=(X,)")
+    if magnification not in ("scalar", "array"):
+        raise ValueError(f"unknown magnification {magnification!r}; known: 'scalar', an array of Values, and 'array'")
+    if magnification == "array":
+        from autodiff.programs.arrays.replaying import replay_arrays
+
+        return replay_arrays(f, argnums, Statistics(), over, reduction, back_end)
+    if over is None:
+        return Replayed(f, argnums, back_end)
     return ReplayedOver(f, argnums, back_end, over, reduction)

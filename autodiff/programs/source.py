@@ -53,11 +53,42 @@ class Compiled:
                 found = self._fast(inputs, lanes, n, buffers)
             return found
 
+    def descend(
+        self, inputs: Sequence[Any], lanes: Sequence[Any], n: int, steps: int, carried: Sequence[tuple[int, int]]
+    ) -> tuple[int, Any, tuple[Any, ...]]:
+        """Steps in a row: (how many were taken, the first output after each of them, the inputs as they are then).
+
+        carried: (output, input) pairs; the output of a step is what that input of the next one begins with. It ends
+        early before a step in which a number is not finite, or the last output, the number of guards that do not hold,
+        is not 0.
+        """
+        now, history = list(inputs), []
+        with self._lock, np.errstate(divide="raise", over="raise", invalid="raise"):
+            buffers = self._buffers_for(n)
+            try:
+                for _ in range(steps):
+                    found = self._fast(now, lanes, n, buffers)
+                    after = [_column(found[output]) for output, _ in carried]
+                    # Python's own arithmetic is silent; 0 times what is not finite is nan
+                    if found[-1] != 0.0 or any(np.vdot(x, np.zeros_like(x)) != 0.0 for x in after):
+                        break
+                    history.append(float(np.reshape(found[0], ())))
+                    for (_, which), x in zip(carried, after, strict=True):
+                        begin = now[which]
+                        now[which] = x if x.size == begin.size else np.concatenate([x, begin[x.size :]])
+            except (ArithmeticError, ValueError):
+                pass
+        return len(history), np.array(history), tuple(now)
+
     def _buffers_for(self, n: int) -> Any:
         """The arrays that temporaries are written into, kept from call to call of one width."""
         if self._buffers[0] != n:
             self._buffers = n, tuple([np.empty((k, n if w == LANES else w)) for k, w in self._shapes])
         return self._buffers[1]
+
+
+def _column(x: Any) -> Any:
+    return x if type(x) is np.ndarray else np.full((1, 1), x)
 
 
 def _function(builder: Builder, outputs: Sequence[int], careful: bool) -> tuple[Any, str, list[Any]]:

@@ -25,6 +25,11 @@ SIGNS = {
 MIN_TERMS = 3  # of a sum: fewer stay as they were written
 
 
+def signs_of(tape: Tape) -> Any:
+    """Per code, the signs with which it adds, 0 where it does not."""
+    return np.array([SIGNS.get(row, (0, 0, 0)) for row in tape.rows], np.int8)  # type: ignore[arg-type]
+
+
 def seen_from_outside(tape: Tape) -> Any:
     """The numbers of the nodes that are asked for, or compared."""
     compared = [number for _, x, y, _, _ in tape.guards for number in (x, y) if number is not None]
@@ -34,54 +39,59 @@ def seen_from_outside(tape: Tape) -> Any:
 class Sums:
     """The sums of a tape: which node belongs to which, and the terms of each.
 
-    root: per node, the top of its sum, or itself. terms of root r: nodes[start[r]:stop[r]], with signs.
+    inner: per node, whether it is within a sum, and nothing by itself. The terms of a sum r are
+    term[start[r]:stop[r]], with the signs `part`. uses: per node, how many times it is an operand or a term.
     """
 
     def __init__(self, tape: Tape) -> None:
         size = len(tape)
-        index = np.arange(size)
         code, a, b = tape.code, tape.a, tape.b
-        signs = np.array([SIGNS.get(row, (0, 0, 0)) for row in tape.rows], np.int8)  # type: ignore[arg-type]
-        two, interior = tape.two_nodes()[code], code > DATA
+        signs = signs_of(tape)
+        interior = np.flatnonzero(code > DATA)
+        two = interior[tape.two_nodes()[code[interior]]]
         uses = np.bincount(a[interior], minlength=size) + np.bincount(b[two], minlength=size)
         uses[seen_from_outside(tape)] += 2
-        adds = signs[code, 0] != 0
-        child = np.full(size, -1)
-        sign = np.ones(size, np.int8)
-        at_b = np.flatnonzero(adds & two)
-        child[a[adds]], sign[a[adds]] = index[adds], signs[code[adds], 0]
-        child[b[at_b]], sign[b[at_b]] = at_b, signs[code[at_b], 1]
-        inner = adds & (uses == 1) & (child >= 0)
+        adds = np.flatnonzero(signs[code, 0])
+        adds_two = two[signs[code[two], 0] != 0]
+        is_add = np.zeros(size, bool)
+        is_add[adds] = True
+        # the ends of its edges to what it adds: at a, and at b
+        child, term = np.concatenate([adds, adds_two]), np.concatenate([a[adds], b[adds_two]])
+        sign = np.concatenate([signs[code[adds], 0], signs[code[adds_two], 1]])
+        is_inner = (is_add & (uses == 1))[term]
         # each inner node points to its child, then to that one's, ...: twice as far every time
-        root = np.where(inner, child, index)
-        total = np.where(inner, sign, 1).astype(np.int8)
-        while True:
-            further = root[root]
-            if np.array_equal(further, root):
-                break
-            total, root = total * total[root], further
-        at_a = np.flatnonzero(adds & ~inner[a])
-        at_b = at_b[~inner[b[at_b]]]
-        owner = np.concatenate([root[at_a], root[at_b]])
-        term = np.concatenate([a[at_a], b[at_b]])
-        part = np.concatenate([total[at_a] * signs[code[at_a], 0], total[at_b] * signs[code[at_b], 1]])
+        root, total = np.arange(size), np.ones(size, np.int8)
+        moving = term[is_inner]
+        root[moving], total[moving] = child[is_inner], sign[is_inner]
+        while len(moving):
+            so_far = root[moving]
+            further, more = root[so_far], total[so_far]
+            root[moving] = further
+            total[moving] *= more
+            moving = moving[further != so_far]
+        owner, term = root[child[~is_inner]], term[~is_inner]
+        part = total[child[~is_inner]] * sign[~is_inner]
         counts = np.bincount(owner, minlength=size)
         # a sum is taken apart where it may be one over lanes: where terms look alike
         keys = np.sort(owner.astype(np.int64) << 15 | code[term])
         kept = np.zeros(size, bool)
         kept[keys[1:][keys[1:] == keys[:-1]] >> 15] = True
         kept &= counts >= MIN_TERMS
-        self.inner = inner & kept[root]
+        self.inner = kept[root] & (root != np.arange(size))
         self.is_sum = kept
         chosen = kept[owner]
         owner, term, part = owner[chosen], term[chosen], part[chosen]
         in_order = np.argsort(owner, kind="stable")
         self.owner, self.term, self.part = owner[in_order], term[in_order], part[in_order]
-        self.stop = np.cumsum(np.where(kept, counts, 0))
-        self.start = self.stop - np.where(kept, counts, 0)
-        shifts = np.flatnonzero(adds & kept[root] & (signs[code, 2] != 0))
+        lengths = np.where(kept, counts, 0)
+        self.stop = np.cumsum(lengths)
+        self.start = self.stop - lengths
+        shifts = adds[(signs[code[adds], 2] != 0) & kept[root[adds]]]
         self.constant = np.zeros(size)
         with np.errstate(all="ignore"):
             np.add.at(self.constant, root[shifts], tape.constant[shifts] * (total[shifts] * signs[code[shifts], 2]))
         self.shifted = np.zeros(size, bool)
         self.shifted[root[shifts]] = True
+        plain, plain_two = (which[~(self.inner | kept)[which]] for which in (interior, two))
+        self.uses = np.bincount(a[plain], minlength=size) + np.bincount(b[plain_two], minlength=size)
+        self.uses += np.bincount(self.term, minlength=size)

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import autodiff as ad
-from autodiff.programs import Program, record
+from autodiff.programs import Program, machine, record
 from autodiff.programs.instructions import Builder
 from autodiff.programs.source import Compiled
 
-BACK_ENDS = ("python", "numpy", "tape")
+BACK_ENDS = ("python", "numpy", "numba", "tape")
 ONE = [row for row in ad.TABLE.values() if row.arity == 1]
 TWO = [row for row in ad.TABLE.values() if row.arity == 2]
 CORNERS = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -3.0, 700.0, -700.0, math.inf, -math.inf, math.nan, 1e-310]
@@ -298,7 +298,7 @@ def test_common_subexpressions_are_computed_once():
         (lambda p, x: record(x, [1.0]), TypeError, "Values as inputs"),
         (lambda p, x: record(x, [x, x]), ValueError, "twice"),
         (lambda p, x: record(1.0, [x]), TypeError, "remembers nothing"),
-        (lambda p, x: record(x, [x], "fortran"), ValueError, "python, numpy, tape"),
+        (lambda p, x: record(x, [x], "fortran"), ValueError, "python, numpy, numba, tape"),
     ],
 )
 def test_errors_say_what_came(call, error, message):
@@ -388,14 +388,15 @@ def test_long_programs_are_cut_into_chunks():
     for _ in range(1500):
         y = y * a + x
     value, gradient = eager(y, [x, a])
-    program = record(y, [x, a])
+    program = record(y, [x, a], "python")
     assert program.source.count("def chunk") > 1
     found = program.value_and_grad(0.5, 0.999)
     assert found[0] == value
     np.testing.assert_allclose(found[1], gradient, rtol=1e-12)
 
 
-def test_a_long_graph_without_repetition_runs_at_once():
+def test_a_long_graph_without_repetition_runs_at_once(monkeypatch):
+    monkeypatch.setattr(machine, "serves", lambda tape: False)
     x, a = ad.Value(0.5), ad.Value(0.999)
     y = x
     for _ in range(6000):
