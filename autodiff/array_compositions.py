@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from autodiff.array_functions import array_like, on, one_axis
+from autodiff.array_functions import array_like, by_numbers, on, one_axis
 from autodiff.operations import axes_of, scattered
 from autodiff.tensor import FUNCTIONS, Tensor, float_dtype, plain
 
@@ -54,7 +54,7 @@ def _in_front(x: Any, axis: Any) -> tuple[Any, tuple[int, ...]]:
 
 def _unless_nan(y: Any, rows: Any) -> Any:
     """y, a statistic of sorted rows, but nan where one of them is: nan sorts last."""
-    bad = np.isnan(plain(rows)).any(axis=0)
+    bad = np.isnan(rows).any(axis=0)
     return np.where(bad, rows[-1], y) if bad.any() else y
 
 
@@ -127,7 +127,7 @@ def _column_by_column(numpy: Any, function: Callable[..., Any], a: Any, axis: An
     columns = [rows[(slice(None), *at)] for at in np.ndindex(rows.shape[1:])]
     found = []
     for column in columns:
-        good = ~np.isnan(plain(column))
+        good = ~np.isnan(column)
         found.append(function(column[good] if good.any() else column))
     y = np.stack(found, axis=-1)
     return y.reshape(y.shape[:-1] + (kept if keepdims else rows.shape[1:]))
@@ -202,10 +202,10 @@ def _unique(
 ) -> Any:  # fmt: skip
     """The first element of each value: the others that equal it receive no gradient."""
     x = array_like(ar)
-    unique: Any = np.unique
-    _, first, *rest = unique(
-        x.data, return_index=True, return_inverse=return_inverse, return_counts=return_counts, axis=axis,
-        equal_nan=equal_nan,
+    _, first, *rest = by_numbers(
+        np.unique, (x,),
+        {"return_index": True, "return_inverse": return_inverse, "return_counts": return_counts, "axis": axis,
+         "equal_nan": equal_nan},
     )  # fmt: skip
     values = x.reshape((x.size,))[first] if axis is None else np.take(x, first, axis=axis)
     found = (values, *([first] if return_index else []), *rest)

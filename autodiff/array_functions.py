@@ -12,12 +12,12 @@ import inspect
 import math
 import operator
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from autodiff import operations
+from autodiff import operations, tensor
 from autodiff.operations import axes_of
 from autodiff.primitives import TABLE, clip, maximum, minimum, rint, sinc, sqrt, square
 from autodiff.tensor import (
@@ -41,6 +41,8 @@ def array_like(x: Any) -> Any:
     """x as something with the methods of an array: Tensors stay, object arrays and lists of them are stacked."""
     if type(x) is Tensor:
         return x
+    if tensor.watcher is not None and hasattr(x, "as_node"):
+        return x.as_node(None)
     array = plain_array(x, "a function of array nodes") if isinstance(x, np.ndarray) else np.asarray(x)
     if array.dtype == object and any(type(element) is Tensor for element in array.flat):
         return restacked(array)
@@ -72,6 +74,13 @@ def on(*functions: Any) -> Callable[[Function], Function]:
     return register
 
 
+def by_numbers(function: Any, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """function of the data: plain arrays, or while a function is recorded for replay what stands for them."""
+    if tensor.watcher is not None:
+        return tensor.watcher.asked(function, args, options)
+    return function(*map(plain, args), **{key: plain(x) for key, x in options.items()})
+
+
 _function: Any
 
 # --- by data alone: their results are no real numbers, or change by jumps only ------------------------------------
@@ -87,7 +96,7 @@ for _function in (
 ):  # fmt: skip
 
     def _by_data(*args: Any, _function: Any = _function, **options: Any) -> Any:
-        return _function(*map(plain, args), **{key: plain(x) for key, x in options.items()})
+        return by_numbers(_function, args, options)
 
     FUNCTIONS[_function] = _by_data
 
@@ -464,7 +473,7 @@ def _astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None, **o
     if dtype.kind == "f":
         return x if dtype == x.dtype else apply(operations.astype, (x,), {"dtype": dtype})  # like astype(copy=False)
     if dtype.kind in "iub":  # piecewise constant: the derivative is 0 wherever there is one
-        return x.data.astype(dtype)
+        return by_numbers(np.astype, (x, dtype), {})
     raise TypeError(f"an array node becomes an array of floats, or a plain one of integers or bools, not of {dtype}")
 
 
@@ -683,7 +692,7 @@ def _sort(a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *,
     x = array_like(a)
     if axis is None:
         x, axis = x.reshape((x.size,)), 0
-    return _arranged(x, np.argsort(x.data, axis=axis, kind="stable"), axis)
+    return _arranged(x, np.argsort(x, axis=axis, kind="stable"), axis)
 
 
 @on(np.partition)
@@ -691,7 +700,7 @@ def _partition(a: Any, kth: Any, axis: int | None = -1, kind: Any = "introselect
     x = array_like(a)
     if axis is None:
         x, axis = x.reshape((x.size,)), 0
-    return _arranged(x, np.argpartition(x.data, kth, axis=axis), axis)
+    return _arranged(x, np.argpartition(x, kth, axis=axis), axis)
 
 
 # --- choices ------------------------------------------------------------------------------------------------------
@@ -699,6 +708,8 @@ def _partition(a: Any, kth: Any, axis: int | None = -1, kind: Any = "introselect
 
 @on(np.where)
 def _where(condition: Any, *choices: Any) -> Any:
+    if tensor.watcher is not None and type(condition) is Tensor:
+        return np.where(np.not_equal(condition, 0.0), *choices)
     condition = np.asarray(plain(condition))
     if not choices:
         return np.where(condition)
@@ -722,12 +733,13 @@ def _clip(a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min:
 def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     if len(condlist) != len(choicelist) or not len(condlist):
         raise ValueError(f"select takes a choice for every condition, got {len(condlist)} and {len(choicelist)}")
-    conditions = [np.asarray(plain(condition)) for condition in condlist]
+    watched = tensor.watcher is not None
+    conditions = [x if watched and hasattr(x, "as_node") else np.asarray(plain(x)) for x in condlist]
     if any(condition.dtype != bool for condition in conditions):
         raise TypeError("select takes conditions that are arrays of bools")
     result: Any = default
     for condition, choice in zip(conditions[::-1], choicelist[::-1], strict=True):
-        result = _where(condition, choice, result)
+        result = (np.where if watched and hasattr(condition, "as_node") else _where)(condition, choice, result)
     return result
 
 

@@ -407,6 +407,8 @@ class Tensor:
         return np.ceil(self)
 
     def __getitem__(self, key: Any) -> Tensor:
+        if watcher is not None and watcher.holds(key):
+            return watcher.picked(self, key)  # type: ignore[no-any-return]
         return apply(operations.index, (self,), {"key": checked_key(key, self)})  # type: ignore[no-any-return]
 
     def __setitem__(self, key: Any, new: Any) -> NoReturn:
@@ -438,12 +440,12 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __bool__(self) -> bool:
-        if self.data.size != 1:
+        if self.size != 1:
             raise ValueError(
                 f"an array node of shape {self.shape} is neither true nor false; ask np.any(...) or np.all(...) of a "
                 "comparison, or choose element by element with np.where(condition, a, b)"
             )
-        return bool(self.data)
+        return bool(self.data if watcher is None else by_data(np.not_equal, (self, 0.0)))
 
     # --- out of the graph ---
 
@@ -577,6 +579,7 @@ def recorded(
 
 
 NONE: Mapping[str, Any] = {}
+watcher: Any = None  # while a function is recorded for replay: what answers by data, for the numbers may change
 
 
 def elementwise(row: Primitive, a: Any, b: Any = None) -> Tensor:
@@ -613,7 +616,17 @@ def elementwise(row: Primitive, a: Any, b: Any = None) -> Tensor:
         return recorded(_narrowed(row, kernel(of_a, of_b), of_a, of_b), row, operands, (a if on_the_left else b,), NONE)
     except FloatingPointError as error:
         named = " and ".join(repr(x.name) for x in (a, b) if type(x) is Tensor and x.name)
+        _tell_watcher()
         raise FloatingPointError(f"{row.name}: {error}" + (f" (node {named})" if named else "")) from None
+    except Exception:
+        _tell_watcher()
+        raise
+
+
+def _tell_watcher() -> None:
+    """While a function is recorded: it may catch what is raised for some numbers, and not for others."""
+    if watcher is not None:
+        watcher.failure()
 
 
 def _special(row: Primitive, side: str, constant: Any, other: Tensor) -> Primitive | None:
@@ -644,7 +657,11 @@ def apply(op: Operation, operands: Sequence[Any], parameters: Mapping[str, Any])
     try:
         data = op.forward(*[x.data if type(x) is Tensor else x for x in operands], **parameters)
     except FloatingPointError as error:
+        _tell_watcher()
         raise FloatingPointError(f"{op.name}: {error}") from None
+    except Exception:
+        _tell_watcher()
+        raise
     return recorded(data, op, operands, parents, parameters) if parents else data
 
 
@@ -716,6 +733,8 @@ def checked_constant(x: Any, op: Primitive | Operation) -> Any:
             raise_mixed(op.name)
         elif isinstance(x, (list, tuple)):
             x = np.asarray(x)
+        elif watcher is not None and hasattr(x, "as_node"):
+            return x.as_node(op)
         elif not isinstance(x, np.ndarray):
             raise TypeError(f"{op.name} takes arrays of real numbers and nodes, got {type(x).__name__} {x!r}")
         else:
@@ -841,6 +860,8 @@ def _compare(comparison: np.ufunc, a: Tensor, b: Any) -> Any:
 def by_data(ufunc: np.ufunc, inputs: Sequence[Any], method: str = "__call__", **options: Any) -> Any:
     """ufunc of the data of its inputs: a plain array."""
     _refuse_values(ufunc, inputs)
+    if watcher is not None:
+        return watcher.asked(getattr(ufunc, method), inputs, options)
     return getattr(ufunc, method)(*map(plain, inputs), **options)
 
 

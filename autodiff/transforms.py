@@ -816,7 +816,7 @@ def stop_gradient(x: Any) -> Any:
                 value.watcher("stop_gradient", leaf, None, None)
             return Value(leaf.data, leaf.name)
         if type(leaf) is Tensor:
-            return Tensor(leaf.data, leaf.name)
+            return Tensor(leaf.data, leaf.name) if tensor.watcher is None else tensor.watcher.stopped(leaf)
         if isinstance(leaf, np.ndarray) and leaf.dtype == object:
             cut_off = np.empty(leaf.shape, dtype=object)
             for at in np.ndindex(leaf.shape):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from autodiff import Scalars, Tensor, exp, leaky_relu, relu, sigmoid, softplus, tanh, value
+from autodiff import Scalars, Tensor, exp, leaky_relu, relu, sigmoid, softplus, tanh, tensor, value
 
 
 def identity(z: Any) -> Any:
@@ -25,7 +25,8 @@ def softmax(z: Any) -> Any:
     array([[0.5, 0.5]])
     """
     z = z if isinstance(z, (np.ndarray, Tensor)) else np.asarray(z)
-    recording = value.watcher is not None  # a program computes the largest unit anew at every call
+    # a program computes the largest unit anew at every call
+    recording = value.watcher is not None or tensor.watcher is not None
     data = z.data if isinstance(z, (Scalars, Tensor)) and not recording else z
     e = exp(z - np.max(data, axis=-1, keepdims=True))
     return e / np.sum(e, axis=-1, keepdims=True)

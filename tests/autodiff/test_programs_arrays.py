@@ -1,6 +1,9 @@
 """Programs of Tensor graphs: their numbers are those of the graphs, and a call allocates nothing but its gradients."""
 
+import copy
 import itertools
+import math
+import pickle
 import threading
 import tracemalloc
 import warnings
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 import autodiff as ad
 from autodiff import TABLE, ReplayError, Tensor, operations, record
+from autodiff.programs.arrays import files
 from autodiff.programs.arrays.adjoints import SYMBOLIC, Pulled
 from autodiff.programs.arrays.graph import Graph, Symbol, question
 from autodiff.programs.arrays.lowering import Statements
@@ -174,7 +178,8 @@ def test_a_wrong_rule_is_found(name, monkeypatch):
 def network(parameters, X, y):
     a = X
     for k in range(0, len(parameters) - 2, 2):
-        a = np.tanh(a @ parameters[k] + parameters[k + 1])
+        z = a @ parameters[k] + parameters[k + 1]
+        a = np.maximum(0.0, z) if k else np.tanh(z)
     z = a @ parameters[-2] + parameters[-1]
     return np.mean(np.log(1.0 + np.exp(-(2.0 * y - 1.0) * z))) + 0.01 * np.sum(parameters[0] ** 2)
 
@@ -205,7 +210,7 @@ def peak(call):
 
 def test_a_call_allocates_nothing_but_the_gradient():
     """Layers are arrays of 1 MB; NumPy's loops take up to 64 KiB for themselves where they broadcast."""
-    parameters = weights(20, 32, 32, 1)
+    parameters = weights(20, 32, 32, 32, 1)
     X, y = RNG.normal(size=(4000, 20)), (RNG.random((4000, 1)) < 0.5) * 1.0
     nodes = [Tensor(x) for x in parameters]
     program = record(network(nodes, X, y), nodes)
@@ -214,6 +219,8 @@ def test_a_call_allocates_nothing_but_the_gradient():
     assert peak(lambda: program(*parameters)) < 80_000
     assert peak(lambda: program.value_and_grad(*parameters, out=out)) < 80_000
     assert peak(lambda: program.value_and_grad(*parameters)) < 80_000 + 2 * sum(x.nbytes for x in parameters)
+    replayed = ad.replay(network, magnification="array")
+    assert peak(lambda: replayed.value_and_grad(parameters, X, y, out=out)) < 80_000
     eager = ad.value_and_grad(network)
     assert peak(lambda: eager(parameters, X, y)) > 3_000_000  # the checker sees what the graph allocates
 
@@ -471,3 +478,99 @@ def test_symbols_refuse_what_needs_numbers():
     assert Pulled(operations.prod, 0).name == "pull of prod"
     assert operations.prod not in SYMBOLIC
     assert issubclass(ReplayError, TypeError)
+
+
+def test_out_may_be_the_arguments():
+    """W is read after its gradient is known in part."""
+    W = np.array([[1.0, 2.0], [3.0, 4.0]])
+    node = Tensor(W)
+    program = record(np.sum(np.tanh(node @ node) * node), [node])
+    expected = program.grad(W)[0]
+    into = W.copy()
+    assert program.grad(into, out=[into])[0] is into
+    np.testing.assert_array_equal(into, expected)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1, 1), (0,), (1,)])
+def test_empty_and_single_arrays(shape):
+    at = np.ones(shape)
+    check(lambda x: np.sum(np.tanh(x) * x) + np.sum(x.T @ x) + np.sum(np.concatenate([x, x]) ** 2), (at,))
+
+
+@pytest.mark.parametrize("order", ["C", "F", "strided", "read-only"])
+def test_arguments_in_every_layout(order):
+    at = np.random.default_rng(0).normal(size=(6, 4))
+    program, _ = recorded(lambda x: np.tanh(x @ x.T) @ x, (at,))
+    given_array = {
+        "C": at.copy(),
+        "F": np.asfortranarray(at),
+        "strided": np.repeat(at, 2, axis=1)[:, ::2],
+        "read-only": at,
+    }[order]
+    given_array.flags.writeable = order != "read-only"
+    found, expected = program.value_and_grad(given_array), program.value_and_grad(at)
+    assert_same([found[0], *found[1]], [expected[0], *expected[1]])
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["file", "pickle", "deepcopy"])
+def test_a_program_comes_back(how, tmp_path):
+    W, b, X = (
+        Tensor(np.ones((3, 2)), name="W"),
+        Tensor(np.zeros(2), name="b"),
+        Tensor(RNG.normal(size=(4, 3)), name="X"),
+    )
+    z = np.tanh(X @ W + b)[:, ::-1]
+    loss = (
+        np.sum(np.where(RNG.random((4, 2)) < 0.5, z, 2.0 * z)) + np.max(z[[0, 1]]) + np.linalg.det(z[:2]) * math.inf**0
+    )
+    program = record(loss, {"W": W, "b": [b]}, data=[X])
+    at = ({"W": RNG.normal(size=(3, 2)), "b": [np.ones(2)]}, RNG.normal(size=(4, 3)))
+    expected = program.value_and_grad(*at)
+    if how == "file":
+        path = program.save(tmp_path / "program")
+        assert path.suffix == ".npz"
+        twin = ad.Program.load(path)
+    else:
+        twin = pickle.loads(pickle.dumps(program)) if how == "pickle" else copy.deepcopy(program)
+    found = twin.value_and_grad(*at)
+    assert found[0] == expected[0]
+    np.testing.assert_array_equal(found[1]["W"], expected[1]["W"])
+    np.testing.assert_array_equal(found[1]["b"][0], expected[1]["b"][0])
+    assert str(twin) == str(program)
+
+
+def test_a_replayed_program_with_guards_comes_back():
+    f = ad.replay(
+        lambda x: np.sum(x[x > 0.0]) * x[np.argmax(x)] if (x > 0.0).sum(axis=0) > 1 else np.sum(np.sort(x)),
+        magnification="array",
+    )
+    x = np.array([1.0, 2.0, -3.0])
+    value, _ = f.value_and_grad(x)
+    twin = pickle.loads(pickle.dumps(f.programs[0]))
+    assert twin(x) == value
+    assert twin([0.5, -1.0, 4.0]) == 18.0
+    with pytest.raises(ReplayError, match="comes out differently"):
+        twin([1.0, 2.0, 3.0])
+
+
+def test_what_cannot_be_saved(tmp_path):
+    square = ad.custom_jvp(lambda x: x**2)
+    square.defjvps(lambda t, y, x: 2.0 * x * t)
+    x = Tensor([1.0, 2.0])
+    with pytest.raises(TypeError, match="an operation of your own and cannot be saved"):
+        record(np.sum(square(x)), x).save(tmp_path / "mine")
+    np.savez(tmp_path / "other.npz", a=np.ones(2))
+    program = record(np.sum(x), x)
+    with pytest.raises(ValueError, match="holds no program of arrays"):
+        type(program).load(tmp_path / "other.npz")
+    row = ad.primitive("cubed", lambda a: a**3, lambda y, a: 3.0 * a * a, formula="a ** 3")
+    path = record(np.sum(row(x)), x).save(tmp_path / "cubed")
+    del TABLE["cubed"]
+    with pytest.raises(KeyError, match="no row 'cubed'"):
+        type(program).load(path)
+    for path in (["os", "system"], ["numpy", "load"], ["numpy", "ndarray.tofile"], ["numpy", "lib.npyio.os.system"]):
+        with pytest.raises(ValueError, match="calls NumPy's functions of arrays, not"):
+            files._named(path)

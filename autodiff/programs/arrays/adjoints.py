@@ -40,7 +40,7 @@ class Pulled:
         """The contribution; zeros where the rule has none."""
         if self.op.at_once and hasattr(self.op, "fwd"):  # what it kept is of the call that was recorded
             call = copy.copy(parameters["call"])
-            call.residuals = self.op._forward(call, operands)[1]
+            call.residuals = self.op._forward(call, operands)[1]  # type: ignore[attr-defined]
             parameters = {"call": call}
         found = self.op.pull(self.position, g, y, operands, parameters)
         like = operands[self.position]

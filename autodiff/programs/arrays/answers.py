@@ -60,7 +60,8 @@ ONE_SHAPE = frozenset((
 
 def _codes(*functions: Any) -> frozenset[CodeType]:
     """The code of these functions, and of what they contain."""
-    pending = [f.fget.__code__ if isinstance(f, property) else f.__code__ for f in functions]
+    plain: list[Any] = [f.fget if isinstance(f, property) else f for f in functions]
+    pending: list[CodeType] = [f.__code__ for f in plain]
     for code in pending:
         pending += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
     return frozenset(pending)
@@ -70,8 +71,9 @@ def _codes(*functions: Any) -> frozenset[CodeType]:
 MAKES_NODES = _codes(
     Tensor.shape, Tensor.ndim, Tensor.size, Tensor.dtype, Tensor.__len__, Tensor.__iter__,
     tensor.elementwise, tensor.apply, tensor.matmul, tensor.recorded, tensor._chained, tensor._in_place,
-    array_functions._data, Custom.__call__,
+    array_functions._full_like, array_functions._reduce, Custom.__call__,
 )  # fmt: skip
+_DATA = array_functions._data.__code__
 SWEEPS = _codes(Tensor.pull, Tensor._pull_through, Tensor.push)  # the same, where they record
 
 
@@ -85,6 +87,8 @@ class Recorder:
         self.thread = threading.get_ident()
         self.failed = False  # whether an operation raised, as it may for some numbers only
         self._depends: dict[Tensor, bool] = {}
+        self._errors = np.geterr()
+        self.errors: dict[Tensor, dict[str, str]] = {}  # what np.errstate around an operation asked for in f
 
     def leaf(self, array: Any, name: str) -> Tensor:
         """A node for an argument; of integers and bools, too."""
@@ -93,10 +97,20 @@ class Recorder:
         self.inputs[node] = None
         return node
 
+    def failure(self) -> None:
+        """An operation raised."""
+        self.failed = self.failed or self.thread == threading.get_ident()
+
+    def made(self, node: Tensor) -> None:
+        """A node has its array now."""
+        now: Any = np.geterr()
+        if now != self._errors and self.thread == threading.get_ident():
+            self.errors[node] = {kind: wanted for kind, wanted in now.items() if wanted != self._errors[kind]}  # type: ignore[literal-required]
+
     # --- what depends on the inputs ---
 
     def depends(self, node: Tensor) -> bool:
-        """Whether a node may have other numbers at another call."""
+        """Whether a node has other numbers at another call; what f makes itself of constants is taken as it is."""
         known = self._depends
         pending = [node]
         while pending:
@@ -118,6 +132,8 @@ class Recorder:
             return raw(node)
         frame = sys._getframe(2)
         code = frame.f_code
+        if code is _DATA and frame.f_back is not None:  # which may be asked for the strides, too: these may change
+            code = frame.f_back.f_code
         if code in MAKES_NODES or (code in SWEEPS and frame.f_locals.get("recording")):
             return raw(node)
         if not self.depends(node):
@@ -130,13 +146,15 @@ class Recorder:
         """function(*args, **options) by data, as an Answer; as it is where it cannot change."""
         if getattr(function, "__name__", "") == "__call__" and isinstance(function.__self__, np.ufunc):
             function = function.__self__
+        if self.thread != threading.get_ident():
+            return function(*_with_numbers(tuple(args)), **_with_numbers(dict(options)))
         nodes: list[Tensor] = []
         args = _with_whole_slices(tuple(args))
         template = self._template(tuple(args), nodes), self._template(dict(options), nodes)
         self.failed, before = True, self.failed
         result = function(*_with_numbers(tuple(args)), **_with_numbers(dict(options)))
         self.failed = before
-        if self.thread != threading.get_ident() or function in SHAPE_ONLY or not any(map(self.depends, nodes)):
+        if function in SHAPE_ONLY or not nodes:
             return result
         if isinstance(result, tuple):
             parts = [self._answer(function, template, nodes, part, i) for i, part in enumerate(result)]
@@ -145,7 +163,8 @@ class Recorder:
 
     def _template(self, tree: Any, nodes: list[Tensor]) -> Any:
         if type(tree) is Tensor or type(tree) is Answer:
-            nodes.append(tree if type(tree) is Tensor else tree.node)
+            node: Any = tree if type(tree) is Tensor else tree.node
+            nodes.append(node)
             return Place(len(nodes) - 1)
         if type(tree) in (tuple, list):
             return type(tree)([self._template(part, nodes) for part in tree])
@@ -178,8 +197,7 @@ class Recorder:
     def guard(self, node: Tensor) -> Any:
         """The numbers of an answer, which a replay must come to again."""
         expected = np.array(raw(node))
-        if self.depends(node):
-            self.guards.append((node, expected.item() if expected.ndim == 0 else expected))
+        self.guards.append((node, expected.item() if expected.ndim == 0 else expected))
         return expected
 
     def holds(self, key: Any) -> bool:
@@ -192,7 +210,8 @@ class Recorder:
 
     def stopped(self, node: Tensor) -> Tensor:
         """The numbers of a node, as a node without a derivative."""
-        return self.asked(np.positive, (node,), {}).node if self.depends(node) else Tensor(raw(node))  # type: ignore[no-any-return]
+        answer = self.asked(np.positive, (node,), {})
+        return answer.node if type(answer) is Answer else Tensor(answer)
 
     def picked(self, a: Tensor, key: Any) -> Tensor:
         """a[key], where answers are in the key."""
@@ -266,6 +285,8 @@ def refuse(kind: str, node: Any) -> NoReturn:
 
 def _described(node: Tensor) -> str:
     """repr of a node while a function is recorded: without its numbers, which somebody might read off."""
+    if tensor.watcher is None or tensor.watcher.thread != threading.get_ident():
+        return REPR(node)
     name = f", name={node.name!r}" if node.name else ""
     return f"Tensor(of shape {raw(node).shape}{name})"
 
@@ -381,6 +402,8 @@ class Answer:
         return float(self._guarded(_whole))
 
     def _guarded(self, function: Any) -> Any:
+        if function is _truth and self.dtype == bool and not self.ndim:
+            return self.recorder.guard(self.node).item()
         answer = self._asked(function, self)
         return self.recorder.guard(answer.node).item() if type(answer) is Answer else answer
 
@@ -478,6 +501,7 @@ class _Watched:
         if threading.get_ident() == self.recorder.thread and sys._getframe(1).f_code not in WRITERS:
             refuse("writing data", node)
         RAW.__set__(node, array)
+        self.recorder.made(node)
 
 
 WRITERS = _codes(Tensor.__init__, tensor.recorded)

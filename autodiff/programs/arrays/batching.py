@@ -9,7 +9,6 @@ Glossary: a *lane* is the array of one sample; x is *batched* if its lanes diffe
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -27,7 +26,6 @@ from autodiff.programs.arrays.graph import (
     matmul_shape,
     placed,
     question,
-    row_dtype,
     where_by,
 )
 from autodiff.programs.arrays.recording import Recorded
@@ -46,7 +44,11 @@ def batched(recorded: Recorded, n: int, over: Collection[int], reduction: str | 
     last = max((x.number for x in wanted if type(x) is Symbol), default=-1)
     for i in range(last + 1):
         if i not in batch.found:
+            before = len(batch.graph.entries)
             batch.found[i] = batch.entry(recorded.graph.entries[i])
+            if i in recorded.graph.errors:
+                new = range(before, len(batch.graph.entries))
+                batch.graph.errors |= dict.fromkeys(new, recorded.graph.errors[i])
     if reduction == "guards":
         return Recorded(batch.graph, inputs, [batch.guards(recorded.guards)], [])
     [output] = recorded.outputs
@@ -200,8 +202,6 @@ def _index(batch: Batch, args: list[Any], lanes: list[bool], entry: Entry) -> An
     if fancy and together != list(range(together[0], together[-1] + 1)):
         # axes of indices that stand apart come first in NumPy's result; in a batch after the batch axis
         return _picked_one_by_one(batch, args[0], key, entry)
-    if fancy and together[0] == 0 and len(parts) > together[-1] + 1 and parts[0] is not None:
-        pass
     return batch.emit(entry.op, args, entry, key=(slice(None), *parts))
 
 
@@ -246,6 +246,18 @@ def _index_by(batch: Batch, args: list[Any], lanes: list[bool], entry: Entry) ->
         return batch.emit(index_by, [flat, picked], entry, key=Place(0), shape=(batch.n, *entry.shape))
     flat = a.reshape((batch.n, size))
     return batch.emit(index_by, [flat, picked], entry, key=(rows, Place(0)), shape=(batch.n, *entry.shape))
+
+
+def _scatter(batch: Batch, args: list[Any], lanes: list[bool], entry: Entry) -> Any:
+    """By the numbers of the elements where a lane is put."""
+    key, shape = entry.parameters["key"], tuple(entry.parameters["shape"])
+    size = int(np.prod(shape))
+    places = np.asarray(np.arange(size).reshape(shape)[key])
+    [a] = args
+    a = a.reshape((batch.n,) + (1,) * (places.ndim - a.ndim + 1) + a.shape[1:])
+    spread = np.broadcast_to(a, (batch.n, *places.shape))
+    parameters = {"key": (slice(None), places), "shape": (batch.n, size)}
+    return batch.graph.operation(operations.scatter, (spread,), parameters).reshape((batch.n, *shape))
 
 
 def _concatenate(batch: Batch, args: list[Any], lanes: list[bool], entry: Entry) -> Any:
@@ -320,7 +332,7 @@ def _question(batch: Batch, args: list[Any], lanes: list[bool], entry: Entry) ->
     def asked(*answers: Any) -> Any:
         found = []
         for i in range(batch.n):
-            own = [x[i] if is_batched else x for x, is_batched in zip(answers, lanes, strict=True)]
+            own = [np.asarray(x[i]) if is_batched else x for x, is_batched in zip(answers, lanes, strict=True)]
             answer = function(*placed(template, own), **placed(parameters["options"], own))
             found.append(answer if parameters["item"] is None else answer[parameters["item"]])
         if len({np.shape(x) for x in found}) > 1:
@@ -339,6 +351,7 @@ RULES: dict[Any, Callable[..., Any]] = {
     operations.broadcast_to: _broadcast,
     operations.astype: lambda batch, args, lanes, entry: batch.emit(entry.op, args, entry, **entry.parameters),
     operations.index: _index,
+    operations.scatter: _scatter,
     operations.concatenate: _concatenate,
     operations.sum_: _reduction,
     operations.prod: _reduction,
@@ -359,5 +372,3 @@ RULES: dict[Any, Callable[..., Any]] = {
         _stacks,
     ),
 }  # fmt: skip
-
-__all__ = ["batched", "operator", "row_dtype"]

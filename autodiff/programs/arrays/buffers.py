@@ -52,9 +52,11 @@ class Executable:
     into fresh arrays where a target is None.
     """
 
-    def __init__(self, statements: Statements, values: int, inputs: int) -> None:
+    def __init__(self, statements: Statements, values: int, inputs: int, last: bool = False) -> None:
+        self.nowhere = [None] * (len(statements.outputs) - values)
+        self.last = last  # whether targets are written when all else is done
         self.pool = Pool()
-        self.things: dict[str, Any] = {"empty": np.empty}
+        self.things: dict[str, Any] = {"empty": np.empty, "errstate": np.errstate}
         self.names: dict[int, str] = {}
         self.static: set[int] = set()  # slots that are arrays before the call
         self._constants: dict[int, str] = {}
@@ -72,7 +74,7 @@ class Executable:
                 self.names[slot.number] = f"x{number}"
             lines.append("".join(f"x{i}, " for i in range(inputs)) + "= inputs")
         last = self._last_uses(statements)
-        handed = self._handed_out(statements, values)
+        handed = {} if self.last else self._handed_out(statements, values)
         taken: dict[int, int] = {}  # root -> block
         for number, j in handed.items():
             slot = statements.slots[number]
@@ -144,7 +146,14 @@ class Executable:
         if target is not None:
             fields["out"] = self.names[target.number]
         text = statement.text.format(*places, **fields)
-        return [text if statement.kind in (FILLS, GUARDS) else f"{self.names[target.number]} = {text}"]  # type: ignore[union-attr]
+        if statement.kind == GUARDS:
+            return [text]
+        if statement.kind != FILLS:
+            text = f"{self.names[target.number]} = {text}"  # type: ignore[union-attr]
+        return [f"with {self._errors(statement.errors)}: {text}" if statement.errors else text]
+
+    def _errors(self, wanted: dict[str, str]) -> str:
+        return f"errstate({', '.join(f'{kind}={how!r}' for kind, how in wanted.items())})"
 
     def _heir(self, statement: Statement, at: int, last: dict[int, int], taken: dict[int, int]) -> Slot | None:
         """An operand whose memory the target can take over: read for the last time, and of the same kind."""

@@ -90,7 +90,7 @@ def _scatter_pull(position: int, g: Any, y: Any, a: Any, *parts: Any, key: Any, 
     return None if position else Symbol.apply_operation(index_by, (g, *parts), {"key": key, "shape": a.shape})
 
 
-index_by = Operation(
+index_by: Operation = Operation(
     "index",
     lambda a, *parts, key, shape: a[placed(key, parts)],
     _index_pull,
@@ -98,7 +98,7 @@ index_by = Operation(
         lambda t, y, a, *parts, key, shape: Symbol.apply_operation(index_by, (t, *parts), {"key": key, "shape": shape})
     ],
 )
-scatter_by = Operation(
+scatter_by: Operation = Operation(
     "scatter",
     _put,
     _scatter_pull,
@@ -146,6 +146,7 @@ class Graph:
         self.entries: list[Entry] = []
         self.known: dict[Any, Symbol] = {}
         self.names: dict[int, str] = {}
+        self.errors: dict[int, dict[str, str]] = {}  # entry -> what np.errstate asks for while it is computed
 
     def append(
         self, op: Any, args: tuple[Any, ...], parameters: Mapping[str, Any], shape: tuple[int, ...], dtype: Any
@@ -413,10 +414,10 @@ class Symbol:
         return self.graph.row(TABLE["abs"], self)
 
     def __matmul__(self, other: Any) -> Any:
-        return np.matmul(self, other)  # type: ignore[call-overload]
+        return np.matmul(self, other)
 
     def __rmatmul__(self, other: Any) -> Any:
-        return np.matmul(other, self)  # type: ignore[call-overload]
+        return np.matmul(other, self)
 
     def __eq__(self, other: Any) -> Any:
         return self._compared(np.equal, other)

@@ -33,19 +33,31 @@ from autodiff.programs.arrays.graph import (
     where_by,
 )
 
+CONTIGUOUS = object()
 FILLS, VIEWS, BINDS, GUARDS = "fills", "views", "binds", "guards"
 
 
 class Slot:
     """An array while a program runs; kernels see it as an array."""
 
-    __slots__ = ("dtype", "layout", "number", "root", "roots", "shape", "statements")
+    __slots__ = ("_layout", "dtype", "number", "root", "roots", "shape", "statements")
 
     def __init__(self, statements: Statements, number: int, shape: tuple[int, ...], dtype: Any, root: Slot | None):
         self.statements, self.number, self.shape, self.dtype = statements, number, shape, np.dtype(dtype)
         self.root: Slot = self if root is None else root
         self.roots: frozenset[int] = frozenset((number,)) if root is None else root.roots  # whose memory it may have
-        self.layout: Any = None  # an array of its strides without memory; None where these are known at the call only
+        self._layout: Any = None
+
+    @property
+    def layout(self) -> Any:
+        """An array of its strides without memory to speak of; None where these are known at the call only."""
+        if self._layout is CONTIGUOUS:  # made when somebody asks, for few do
+            self._layout = _prototype(self.shape, self.dtype)
+        return self._layout
+
+    @layout.setter
+    def layout(self, layout: Any) -> None:
+        self._layout = layout
 
     @property
     def ndim(self) -> int:
@@ -128,7 +140,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
 class Statement:
     """One line of the program: how it is written, with {0}, {1}, ... for the operands and {out} for the target."""
 
-    __slots__ = ("args", "expected", "in_place", "kind", "target", "text", "things")
+    __slots__ = ("args", "errors", "in_place", "kind", "target", "text", "things")
 
     def __init__(
         self,
@@ -141,6 +153,7 @@ class Statement:
     ) -> None:
         self.kind, self.target, self.text, self.args, self.things = kind, target, text, list(args), things
         self.in_place = in_place  # operands whose memory the target may take over
+        self.errors: dict[str, str] = {}  # what np.errstate asks for
 
     def slots(self) -> list[Slot]:
         """The operands that are slots."""
@@ -161,7 +174,10 @@ class Statements:
         for symbol, expected in guards:
             by_entry.setdefault(symbol.number, []).append(expected)
         for i in _needed(graph, [*outputs, *(symbol for symbol, _ in guards)]):
+            before = len(self.list)
             self.of_entry[i] = self._lowered(i)
+            for statement in self.list[before:] if i in graph.errors else ():
+                statement.errors = graph.errors[i]
             for expected in by_entry.get(i, ()):
                 self._guard(self.of_entry[i], expected)
         self.outputs = [self.of_entry[y.number] if type(y) is Symbol else y for y in outputs]
@@ -184,7 +200,7 @@ class Statements:
     ) -> Slot:
         """A statement that writes into memory of its own."""
         target = self.slot(*of)
-        target.layout = _prototype(*of)
+        target.layout = CONTIGUOUS
         self.list.append(Statement(FILLS, target, text, args, in_place, **things))
         return target
 

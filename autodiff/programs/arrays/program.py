@@ -9,18 +9,21 @@ rules of the user's own.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from autodiff import trees
 from autodiff.primitives import Primitive
+from autodiff.programs.arrays import files
 from autodiff.programs.arrays.adjoints import forward, reverse
 from autodiff.programs.arrays.buffers import Executable
-from autodiff.programs.arrays.graph import Entry, Graph, Symbol, question
+from autodiff.programs.arrays.graph import SHAPE, Entry, Graph, Symbol, placed, question
 from autodiff.programs.arrays.lowering import Statements
 from autodiff.programs.arrays.recording import Recorded, graph_of
 from autodiff.programs.guards import ReplayError
@@ -33,12 +36,11 @@ VIEWS = frozenset(("reshape", "transpose", "broadcast_to", "index"))  # which co
 class ArrayInputs:
     """How the values of a call become arrays, and gradients become what the caller passed."""
 
-    __slots__ = ("dtypes", "many", "numbers", "shapes", "structure")
+    __slots__ = ("dtypes", "many", "shapes", "structure")
 
-    def __init__(self, structure: Any, likes: Sequence[Any], many: bool, numbers: Sequence[bool] = ()) -> None:
+    def __init__(self, structure: Any, likes: Sequence[Any], many: bool) -> None:
         self.structure, self.many = structure, many
         self.shapes, self.dtypes = [x.shape for x in likes], [x.dtype for x in likes]
-        self.numbers = list(numbers) or [False] * len(likes)  # whether a gradient is given as a float
 
     @property
     def count(self) -> int:
@@ -72,10 +74,21 @@ class ArrayInputs:
             )
         return np.asarray(x, dtype)
 
+    def written(self) -> Any:
+        """For a file: lists, strings and numbers."""
+        shapes, dtypes = [list(shape) for shape in self.shapes], [dtype.str for dtype in self.dtypes]
+        return [files.written_structure(self.structure), shapes, dtypes, self.many]
+
+    @staticmethod
+    def read(about: Any) -> ArrayInputs:
+        """What `written` wrote."""
+        structure, shapes, dtypes, many = about
+        likes = [np.broadcast_to(np.zeros((), dtype), shape) for shape, dtype in zip(shapes, dtypes, strict=True)]
+        return ArrayInputs(files.read_structure(structure), likes, many)
+
     def split(self, arrays: Sequence[Any]) -> Any:
         """Gradients in the structure of the inputs."""
-        leaves = [float(x) if number else x for x, number in zip(arrays, self.numbers, strict=True)]
-        return trees.unflatten(self.structure, leaves)
+        return trees.unflatten(self.structure, arrays)
 
 
 class ArrayProgram:
@@ -135,7 +148,8 @@ class ArrayProgram:
     def jvp(self, values: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
         """(output, its rate of change) as the inputs, sequences as for a call, move along the tangents."""
         arrays = [*self._arrays(values), *self.inputs.arrays(tangents, "tangent")]
-        return tuple(self._checked(self.run("jvp", arrays)))  # type: ignore[return-value]
+        value, tangent = self._checked(self.run("jvp", arrays))
+        return value, tangent
 
     def hvp(self, values: Sequence[Any], tangents: Sequence[Any]) -> Any:
         """The Hessian times the tangents, in the structure of the inputs."""
@@ -173,14 +187,19 @@ class ArrayProgram:
         return found
 
     def run(self, name: str, arrays: Sequence[Any], targets: Sequence[Any] | None = None) -> Any:
-        """The outputs of that name; None where a guard does not hold, and then without a warning."""
+        """The outputs of that name; None where a guard does not hold, and then without a warning.
+
+        targets: arrays for the gradients, or None; they are written when all else is done, and may be the arguments.
+        """
+        if targets is not None:
+            name = "gradient into"
         idle = self._idle.setdefault(name, [])
         try:
             executable = idle.pop()  # threads do not share memory
         except IndexError:
             executable = self._built(name)
         if targets is None:
-            targets = [None] * len(self._outputs(name))
+            targets = executable.nowhere
         try:
             if not self.recorded.guards:
                 return executable.run(arrays, targets)
@@ -193,7 +212,7 @@ class ArrayProgram:
         """What comes before a guard that does not hold is nobody's business: its warnings are given afterwards."""
         flags: list[str] = []
         before = np.geterr()
-        silent = {kind: "ignore" if wanted == "ignore" else "call" for kind, wanted in before.items()}
+        silent: dict[str, Any] = {kind: "ignore" if wanted == "ignore" else "call" for kind, wanted in before.items()}
         with np.errstate(call=lambda kind, flag: flags.append(kind), **silent):
             found = executable.run(arrays, targets)
         if found is None or not flags:
@@ -203,12 +222,14 @@ class ArrayProgram:
     def _built(self, name: str) -> Executable:
         with self._lock, np.errstate(all="ignore"):
             outputs = self._outputs(name)
-            values = {"value": len(outputs), "jvp": len(outputs), "gradient": 1, "hvp": 0}[name]
+            values = {"value": len(outputs), "jvp": len(outputs), "hvp": 0}.get(name, 1)
             inputs = len(self.recorded.inputs) + (len(self._tangents) if name in ("jvp", "hvp") else 0)
-            return Executable(Statements(self.graph, outputs, self.recorded.guards), values, inputs)
+            statements = Statements(self.graph, outputs, self.recorded.guards)
+            return Executable(statements, values, inputs, last=name == "gradient into")
 
     def _outputs(self, name: str) -> list[Any]:
         """The Symbols of the value, the gradient, ...: what is not there yet is derived."""
+        name = name.removesuffix(" into")
         found = self._derived.get(name)
         if found is None:
             with self._lock, np.errstate(all="ignore"):
@@ -267,7 +288,8 @@ class ArrayProgram:
         return self._built("gradient").source
 
     def _entries(self, name: str) -> Any:
-        numbers = _ancestors(self.graph, self._outputs(name))
+        asked = [symbol for symbol, _ in self.recorded.guards]
+        numbers = _ancestors(self.graph, [*self._outputs(name), *asked])
         return ((i, self.graph.entries[i]) for i in numbers if self.graph.entries[i].op is not None)
 
     def _cost(self, name: str) -> Counter[str]:
@@ -282,6 +304,50 @@ class ArrayProgram:
                 cost[called] += count
         return cost
 
+    # --- files ---
+
+    def save(self, path: Any) -> Path:
+        """Writes the program to a file of NumPy's format npz, without pickle, and returns its path.
+
+        TypeError for operations and functions that are not known by a name: rules of the user's own.
+        """
+        file = Path(path)
+        if file.suffix != ".npz":
+            file = file.with_name(file.name + ".npz")
+        about, arrays = self._written()
+        named = {f"array_{i}": array for i, array in enumerate(arrays)}
+        np.savez(file, about=np.array(json.dumps(about)), **named)
+        return file
+
+    @staticmethod
+    def load(path: Any) -> ArrayProgram:
+        """The program that `save` wrote.
+
+        KeyError where it uses a row that the table does not have, ValueError where the file holds no program of arrays.
+        """
+        with np.load(Path(path), allow_pickle=False) as file:
+            about = json.loads(str(file["about"])) if "about" in file else {}
+            if about.get("arrays") != files.VERSION:
+                raise ValueError(f"{path} holds no program of arrays of version {files.VERSION}")
+            arrays = [file[f"array_{i}"] for i in range(len(file.files) - 1)]
+        return _loaded(about, arrays)
+
+    def _written(self) -> tuple[dict[str, Any], list[Any]]:
+        recorded, arrays = files.written(self.recorded, self._length + len(self.recorded.inputs))
+        about = {
+            "arrays": files.VERSION,
+            "recorded": recorded,
+            "inputs": self.inputs.written(),
+            "data": self.given and self.given.written(),
+            "wrt": list(self.wrt),
+        }
+        return about, arrays
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _loaded, self._written()
+
+    # --- as text ---
+
     def __str__(self) -> str:
         return self.listing()
 
@@ -293,20 +359,29 @@ class ArrayProgram:
         def written(x: Any) -> str:
             if type(x) is Symbol:
                 return names[x.number]
-            if np.ndim(x) or isinstance(x, np.ndarray):
+            if isinstance(x, np.ndarray):
                 return f"array {_shape(np.shape(x))}" if np.ndim(x) else repr(x.item())
-            return repr(x)
+            if type(x) is tuple:
+                return f"({', '.join(map(written, x))})"
+            return _text(x)
 
-        lines = []
+        guards: dict[int, list[Any]] = {}
+        for symbol, expected in self.recorded.guards:
+            guards.setdefault(symbol.number, []).append(expected)
+        lines: list[str] = []
+        count = 0
         for i, entry in self._entries(name):
             given = self.graph.names.get(i)
-            names[i] = given if given and given not in names.values() else f"v{len(lines)}"
+            names[i] = given if given and given not in names.values() else f"v{count}"
+            count += 1
             options = [f"{key}={_text(x)}" for key, x in _shown(entry)]
-            arguments = ", ".join([*map(written, entry.args), *options])
+            shown = entry.args if entry.op is not question else placed(entry.parameters["args"], entry.args)
+            arguments = ", ".join([*map(written, shown), *options])
             lines.append(f"  {names[i]}{_suffix(entry.shape)} = {_called(entry)}({arguments})")
+            lines += [f"  guard {names[i]}: {_expected(x, entry)}" for x in guards.get(i, ())]
         inputs = ", ".join(f"{self._input_name(i)}{_suffix(x.shape)}" for i, x in enumerate(self.recorded.inputs))
         outputs = ", ".join(map(written, self._outputs(name)))
-        head = f"program of {inputs}: {len(lines)} operations on arrays"
+        head = f"program of {inputs}: {count} operations on arrays"
         return "\n".join([head, *lines, f"  return {outputs}"])
 
     def _input_name(self, i: int) -> str:
@@ -314,6 +389,12 @@ class ArrayProgram:
 
     def __repr__(self) -> str:
         return f"ArrayProgram({self._length} nodes, {len(self.recorded.inputs)} inputs)"
+
+
+def _loaded(about: Any, arrays: Sequence[Any]) -> ArrayProgram:
+    inputs = ArrayInputs.read(about["inputs"])
+    given = about["data"] and ArrayInputs.read(about["data"])
+    return ArrayProgram(files.read(about["recorded"], arrays), inputs, about["wrt"], given)
 
 
 def _filled(found: Any, like: Any) -> Any:
@@ -336,7 +417,7 @@ def _ancestors(graph: Graph, outputs: Sequence[Any]) -> list[int]:
 
 def _called(entry: Entry) -> str:
     if entry.op is question:
-        return str(getattr(entry.parameters["function"], "__name__", "question"))
+        return str(getattr(entry.parameters["function"], "__name__", "question")).lstrip("_")
     return str(entry.op.name)
 
 
@@ -359,6 +440,12 @@ def _text(x: Any) -> str:
     if type(x) is tuple:
         return "(" + ", ".join(map(_text, x)) + ("," if len(x) == 1 else "") + ")"
     return f"{x!r:.40}"
+
+
+def _expected(expected: Any, entry: Entry) -> str:
+    if expected is SHAPE:
+        return f"of shape {_shape(entry.shape)}"
+    return f"an array as it was, {_shape(expected.shape)}" if isinstance(expected, np.ndarray) else repr(expected)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

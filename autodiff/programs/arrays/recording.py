@@ -28,10 +28,12 @@ def graph_of(
     guards: Sequence[tuple[Tensor, Any]] = (),
     captured: Sequence[Tensor] = (),
     since: int = 0,
+    errors: Mapping[Tensor, dict[str, str]] | None = None,
 ) -> Recorded:
     """The graph of Tensors as entries; what does not depend on an input is a constant.
 
-    inputs, then captured: the nodes whose arrays a call brings. since: nodes that are older are constants too.
+    inputs, then captured: the nodes whose arrays a call brings. since: nodes that are older are constants too. errors:
+    what np.errstate asked for where a node was made, if other than outside of the function.
     """
     graph = Graph()
     found: dict[Tensor, Any] = {}
@@ -42,6 +44,8 @@ def graph_of(
     wanted = [y for y in outputs if type(y) is Tensor] + [answer for answer, _ in guards]
     for node in _order(wanted, found, since):
         found[node] = own(node.data) if node.number < since else _entry(graph, node, found)
+        if errors and node in errors and type(found[node]) is Symbol:
+            graph.errors[found[node].number] = errors[node]
     return Recorded(
         graph,
         symbols,
@@ -51,10 +55,13 @@ def graph_of(
 
 
 def older(outputs: Sequence[Any], inputs: Sequence[Tensor], since: int) -> list[Tensor]:
-    """The nodes made before the recording that the outputs depend on: their arrays are read at every call."""
+    """The nodes that the outputs depend on and whose arrays are read at every call.
+
+    They were made before the recording, or in it: f may have kept a parameter that it made when it was first needed.
+    """
     stops = dict.fromkeys(inputs)
     nodes = _order([y for y in outputs if type(y) is Tensor], stops, since)
-    return [node for node in nodes if node.number < since]
+    return [node for node in nodes if node.number < since or node.op is None]
 
 
 def _order(outputs: Sequence[Tensor], stops: Mapping[Tensor, Any], since: int) -> list[Tensor]:
