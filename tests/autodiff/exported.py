@@ -110,6 +110,11 @@ FUNCTIONS = {
     "fixed": (fixed_parts, {}, (X, "up", {"power": 2, "scale": 0.5})),
     "elsewhere": (lambda x: x * ELSEWHERE + x, {}, (2.0,)),
     "names of Python's": (lambda value, n, k0: value * n + k0, {"argnums": (0, 1, 2)}, (2.0, 3.0, 4.0)),
+    "names of the file's": (
+        lambda each, len, sinc, relu_array: ad.erf(each) * len + np.sum(ad.gelu(sinc * relu_array)),
+        {"argnums": (3, 0)},
+        (0.5, 1.5, 0.7, np.array([1.0, -2.0])),
+    ),
     "a tree": (lambda p: p[0] * p[1][0] - p[1][1]["z"], {}, ((2.0, [3.0, {"z": 1.0}]),)),
     "any number of arguments": (lambda *xs: xs[0] * xs[1] - xs[2], {"argnums": (0, 2)}, (2.0, 3.0, 4.0)),
     "lanes": (lambda w: np.sum(np.tanh(X @ w) ** 2), {}, (np.array([0.1, -0.4, 0.8]),)),

@@ -234,10 +234,10 @@ def test_what_cannot_be_written():
         del ad.TABLE["cube"]
     replayed = replay(lambda x: x * x if x > 0.0 else x)
     with pytest.raises(ValueError, match="has 0 programs"):
-        replayed.program  # noqa: B018
+        replayed.program
     replayed(1.0), replayed(-1.0)
     with pytest.raises(ValueError, match="has 2 programs"):
-        replayed.program  # noqa: B018
+        replayed.program
 
 
 @pytest.mark.parametrize(("package", "export"), [("jax", "to_jax"), ("onnx", "to_onnx")])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import autodiff as ad
 from autodiff.programs import record, replay
+from autodiff.programs.exports import onnx_model
 from tests.autodiff.exported import (
     FUNCTIONS,
     corners,
@@ -109,6 +110,15 @@ def test_comparisons_that_come_out_differently_give_nan():
     each = replay(lambda w, x: w * x if x > 0.0 else w, over=(np.array([1.0, 2.0]),), reduction=None)
     each(1.0)
     np.testing.assert_array_equal(run(each.program.to_onnx(), 3.0, [1.0, -3.0])[0], [3.0, np.nan])
+
+
+def test_what_takes_long_to_load_is_announced(monkeypatch):
+    x = ad.Value(0.5)
+    program = record(ad.erf(x), [x])
+    program.to_onnx()
+    monkeypatch.setattr(onnx_model, "LONG", 100)  # erf alone has more nodes
+    with pytest.warns(UserWarning, match="load"):
+        program.to_onnx()
 
 
 def test_a_planted_error_is_found():

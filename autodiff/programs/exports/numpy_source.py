@@ -25,6 +25,7 @@ from autodiff.programs.instructions import Builder
 from autodiff.programs.raising import GIVEN, NUMBERS
 
 SHORT = 8  # numbers that stand where they are used
+WIDE = 60  # characters that they take at most
 LITERALS = 20_000  # numbers that the text may hold
 LONG = 1000  # statements in one function; where there are more, functions of so many follow one another
 COMPARISONS = {
@@ -166,9 +167,10 @@ class _File:
 
     def constant(self, array: Any) -> str:
         """An expression for an array: indices as a list where they are few."""
-        if array.size <= SHORT:
-            return _listed(array) if array.dtype.kind == "i" else f"np.array({_listed(array)})"
-        return self._above(array)
+        text = _listed(array) if array.size <= SHORT else ""
+        if not text or len(text) > WIDE:
+            return self._above(array)
+        return text if array.dtype.kind == "i" else f"np.array({text})"
 
     def _above(self, array: Any) -> str:
         key = array.shape, array.dtype.str, array.tobytes()

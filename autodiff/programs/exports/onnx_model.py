@@ -8,6 +8,7 @@ A model cannot raise: where a comparison comes out differently than when the pro
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from autodiff.programs.instructions import LANES as WIDTH
 from autodiff.programs.instructions import Builder
 from autodiff.programs.raising import GIVEN, NUMBERS
 
-# Nodes of a model from which on a warning comes: onnxruntime loaded 19,000 nodes of a random graph of 1,500 instructions
-# in 1.2 s, ten times as many in 25 s, thirty times as many in 132 s.
-LONG = 100_000
+# Nodes, those inside of functions counted wherever they are called, from which on a warning comes: onnxruntime loaded
+# 11,000 nodes, of a random graph of 1,000 operations with its gradient, in 1.2 s, 106,000 in 25 s, 320,000 in 132 s.
+LONG = 50_000
 OPSET, IR = 18, 8  # of 2022: what onnxruntime has read since 1.14
 DOMAIN = "chainrule"
 COMPARISONS = {"lt": "Less", "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual", "eq": "Equal"}
@@ -47,6 +48,14 @@ def onnx_model(program: Exported, path: Any = None, gradient: bool = True) -> An
     builder, slots = program.instructions(*names)
     model = _Model(program, builder).model(slots, gradient)
     onnx.checker.check_model(model, full_check=True)
+    sizes = {function.name: len(function.node) for function in model.functions}
+    size = sum(sizes.get(node.op_type, 1) if node.domain == DOMAIN else 1 for node in model.graph.node)
+    if size > LONG:
+        warnings.warn(
+            f"the model has {size} nodes, and the time onnxruntime takes to load them grows faster than their number: "
+            "half a minute for 100,000. Write what repeats as a batch, with replay(f, over=...), or use to_numpy",
+            stacklevel=3,
+        )
     if path is not None:
         file = Path(path)
         onnx.save(model, file if file.suffix == ".onnx" else file.with_name(file.name + ".onnx"))

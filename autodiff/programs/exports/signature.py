@@ -214,7 +214,13 @@ def replayed(
 
 # --- names ---
 
-_TAKEN = frozenset(("np", "math", "value", "value_and_grad", "n", "inputs", "given", "lanes", "losses", "gradient"))
+# What the text of an export names itself
+_TAKEN = frozenset(
+    (
+        "np", "math", "value", "value_and_grad", "n", "v", "shared", "inputs", "given", "lanes", "constants", "len",
+        "float", "ValueError", "number_or_array", "each", "add_rows", "gelu", "sinc", "sinc_slope", "sinpi", "cospi",
+    )
+)  # fmt: skip
 
 
 def _common_name(names: Sequence[str | None], is_array: bool) -> str | None:
@@ -233,7 +239,7 @@ def _fresh(name: str, taken: Sequence[str]) -> str:
     name = re.sub(r"\W", "_", name, flags=re.ASCII)
     if not name or name[0].isdigit() or name[0] == "_":
         name = "x" + name
-    if keyword.iskeyword(name) or name in _TAKEN or re.fullmatch(r"[vk]\d+|d_.*", name):
+    if keyword.iskeyword(name) or name in _TAKEN or re.fullmatch(r"[vk]\d+|d_.*|.*_array|value.*_\d+", name):
         name += "_"
     candidate, number = name, 2
     while candidate in taken:
