@@ -263,6 +263,8 @@ def checked_node(node: Any, where: str) -> Any:
     if isinstance(node, np.ndarray) and node.dtype == object and node.size == 1:
         node = node.item()
     if isinstance(node, Node):
+        if value.watcher is not None and isinstance(node, Value):
+            value.watcher(where, node, None, None)  # its numbers will be looked at
         return node
     hint = ""
     if isinstance(node, (float, int)):

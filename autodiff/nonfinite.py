@@ -87,7 +87,7 @@ def first_nonfinite(f: Callable[..., Any], *args: Any) -> NonFinite | None:
     with np.errstate(all="ignore"), warnings.catch_warnings(), remembered_lines() as lines:
         warnings.simplefilter("ignore", RuntimeWarning)
         outputs = _outputs(f, args)
-        nodes = [x for x in outputs if isinstance(x, Node)]
+        nodes = [checked_node(x, "first_nonfinite") for x in outputs if isinstance(x, Node)]
         plain = [x for x in outputs if not isinstance(x, Node)]
         if not nodes:
             checked_node(plain[0] if plain else None, "first_nonfinite: f must return nodes; it")

@@ -64,6 +64,8 @@ class Scalars(np.ndarray):
     @property
     def grad(self) -> Any:
         """The elements' adjoints, a float array, read-only; 0 where no backward pass has been. Assign to write."""
+        if value.watcher is not None:
+            value.watcher("grad", self, None, None)
         return _read_only(_floats(self, lambda element: element.grad))
 
     @grad.setter

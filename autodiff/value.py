@@ -164,6 +164,8 @@ class Value:
         >>> [(parent.name, local) for parent, local in (x * x).edges()]
         [('x', 3.0), ('x', 3.0)]
         """
+        if watcher is not None:
+            watcher("edges()", self, None, None)
         if self.op is None:
             return []
         op, a, b = self.op, self.a, self.b
@@ -434,6 +436,8 @@ class Value:
         return repr(self)
 
     def __repr__(self) -> str:
+        if watcher is not None:
+            watcher("repr", self, None, None)
         name = f", name={self.name!r}" if self.name else ""
         grad = "" if self.grad is NO_GRAD else f", grad={self.grad!r}"
         return f"Value({self.data!r}{grad}{name})"

@@ -17,4 +17,8 @@ cycles are collected by hand between steps and not timed, which favours engines 
 
 Every process also returns loss and gradient: the run fails if two engines differ by more than 1e-9 relative, or a
 loss from that of plain floats. `engines.py` says what had to be added to the peers, and the report repeats it.
+
+`python -m benchmarks.compiled` measures functions that are prepared once and called often in the same way: processes,
+rounds, checks. `benchmarks.programs` takes the parts of a recording apart and trains, `benchmarks.arrays` is about
+array nodes; both let their engines take turns in one process.
 """

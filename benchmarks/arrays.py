@@ -182,7 +182,9 @@ def measure(name: str, engines: Sequence[str], steps: int, clock: str, plant: st
 
 
 def quartiles(numbers: Sequence[float]) -> str:
-    """The median, and the middle half in brackets."""
+    """The median, and the middle half in brackets, if there is more than one number."""
+    if len(numbers) == 1:
+        return f"{numbers[0]:.2f}"
     low, middle, high = np.percentile(numbers, [25, 50, 75])
     return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 

@@ -16,8 +16,9 @@ generate   the code of value and gradient                 hand   value and gradi
 hand is the forward pass and a lean backward pass, (yhat - y) / n for sigmoid and cross-entropy, loss included. ns/op
 are per operation of the workload as it is written. All run in one process in turns; a ratio is taken within each round,
 and what counts is the median of the rounds after a first one that warms up. Losses, gradients and trained weights must
-agree to 1e-9. Nothing but NumPy is used; imports are not timed, and generated code is not kept between rounds. Python's
-garbage collection stays as it is, and what it costs is in the figures, most of all in those of build and eager.
+agree to 1e-9. The back end is the one that `record` chooses, or --back-end, and what training is held to depends on it.
+Imports are not timed, nor what is compiled once and cached; generated code is not kept between rounds. Python's garbage
+collection stays as it is, and what it costs is in the figures, most of all in those of build and eager.
 """
 
 from __future__ import annotations
@@ -26,11 +27,9 @@ import argparse
 import csv
 import os
 import platform
-import random
 import re
 import sys
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -40,11 +39,12 @@ import numpy as np
 
 from autodiff import Value, log, relu, sigmoid
 from autodiff.programs import record, replay
-from autodiff.programs.program import Program
+from autodiff.programs.program import BACK_ENDS, Program
 from benchmarks.arrays import CLOCKS, ResultsDiffer, check, quartiles
+from benchmarks.by_hand import by_hand, flat, matrices
 from benchmarks.engines import Chainrule
 from benchmarks.worker import memory
-from benchmarks.workloads import ListMLP, Workload, circles, counted, moons, workload
+from benchmarks.workloads import ListMLP, Workload, counted, workload
 
 Times = dict[str, list[float]]  # seconds of each part, one entry per round
 FULL = ("W1-1", "W1-100", "W4-1000", "W5-100", "W2-1e3", "W2-1e5", "W3-1e3", "W3-1e5")
@@ -52,78 +52,11 @@ LARGE = ("W2-1e5", "W2-1e6", "W2-1e7", "W1-1600", "W1-16000", "W1-160000")  # 62
 PARTS = ("build", "record", "recognise", "generate", "step", "value", "eager", "hand")
 PLANTS = ("program", "eager", "over")
 EPOCHS, RATE = 150, 0.5
+# {back end: (speed of the loop at least, total with the whole graph at most, total with over= at most), of hand's}
+BARS = {"numpy": (0.8, 4.0, 1.6), "numba": (1.6, 3.0, 1.1)}
+BATCHES = ("numpy", "numba")  # the back ends that have lanes for a batch
 SMALL = 10_000  # operations, below which what a recording costs whatever its size counts for too much to be judged
 TURN = 0.02  # seconds for which a part is repeated in its turn
-
-
-# --- by hand ------------------------------------------------------------------------------------------------------
-
-
-def matrices(numbers: Any, sizes: Sequence[int]) -> tuple[list[Any], list[Any]]:
-    """(W, b): the matrices (n_in, n_out) and rows (n_out,) in parameters that stand neuron by neuron, bias last."""
-    W, b, begin = [], [], 0
-    for n_in, n_out in pairwise(sizes):
-        neurons = numbers[begin : begin + n_out * (n_in + 1)].reshape(n_out, n_in + 1)
-        W.append(neurons[:, :-1].T.copy())
-        b.append(neurons[:, -1].copy())
-        begin += neurons.size
-    return W, b
-
-
-def flat(W: Sequence[Any], b: Sequence[Any]) -> Any:
-    """The parameters neuron by neuron: the inverse of `matrices`."""
-    return np.concatenate([np.column_stack([A.T, c]).ravel() for A, c in zip(W, b, strict=True)])
-
-
-def forward(X: Any, W: Any, b: Any) -> Any:
-    """(z1, a1, z2, a2, z3) of three layers with relu between them."""
-    z1 = X @ W[0] + b[0]
-    a1 = np.maximum(z1, 0.0)
-    z2 = a1 @ W[1] + b[1]
-    a2 = np.maximum(z2, 0.0)
-    return z1, a1, z2, a2, a2 @ W[2] + b[2]
-
-
-def backward(X: Any, W: Any, z1: Any, a1: Any, z2: Any, a2: Any, d3: Any) -> Any:
-    """([dW1, dW2, dW3], [db1, db2, db3]) from d(loss)/d(z3)."""
-    d2 = (d3 @ W[2].T) * (z2 > 0.0)
-    d1 = (d2 @ W[1].T) * (z1 > 0.0)
-    return [X.T @ d1, a1.T @ d2, a2.T @ d3], [d1.sum(0), d2.sum(0), d3.sum(0)]
-
-
-def entropy(X: Any, y: Any, W: Any, b: Any) -> Any:
-    """(loss, dW, db) of W1: the mean cross-entropy of a sigmoid."""
-    z1, a1, z2, a2, z3 = forward(X, W, b)
-    yhat = 1.0 / (1.0 + np.exp(-z3))
-    loss = -np.mean(y * np.log(yhat) + (1.0 - y) * np.log(1.0 - yhat))
-    return loss, *backward(X, W, z1, a1, z2, a2, (yhat - y) / len(X))
-
-
-def hinge(X: Any, y: Any, W: Any, b: Any) -> Any:
-    """(loss, dW, db) of W5: the mean hinge loss, and 1e-4 times the squares of all parameters."""
-    z1, a1, z2, a2, z3 = forward(X, W, b)
-    margin = 1.0 - y * z3
-    loss = np.mean(np.maximum(margin, 0.0)) + 1e-4 * sum((p * p).sum() for p in (*W, *b))
-    dW, db = backward(X, W, z1, a1, z2, a2, y * (margin > 0.0) * (-1.0 / len(X)))
-    for gradients, parameters in ((dW, W), (db, b)):
-        for gradient, parameter in zip(gradients, parameters, strict=True):
-            gradient += 2e-4 * parameter
-    return loss, dW, db
-
-
-def by_hand(name: str) -> Any:
-    """(function of (W, b), sizes, X, y) of the workload of that name; None where there is nothing to write by hand."""
-    family, _, samples = name.partition("-")
-    sizes: tuple[int, ...]
-    data: tuple[Any, Any]
-    if family == "W5":
-        of, sizes, data = hinge, (2, 16, 16, 1), moons(int(float(samples)), random.Random(4))
-    elif family in ("W1", "W4"):
-        of, sizes, data = entropy, (2, 4, 3, 1), circles(int(float(samples)), random.Random(1))
-    else:
-        return None
-    X, y = np.array(data[0]), np.array(data[1], float).reshape(-1, 1)
-    return (lambda W, b: of(X, y, W, b)), sizes, X, y
 
 
 # --- programs -----------------------------------------------------------------------------------------------------
@@ -145,10 +78,12 @@ def recognised(program: Program) -> Program:
     return program
 
 
-def generated(program: Program) -> Program:
-    """The program, with its code of value and gradient; a long one in which nothing repeats runs as a tape, without."""
-    if program.back_end != "tape":
-        program.function("gradient", ("value", "gradient"))
+def generated(program: Program, p: Any) -> Program:
+    """The program, with its code of value and gradient, or after its first one at p; a tape runs as it stands."""
+    if program.back_end in ("python", "numpy"):
+        program.function("value+gradient", ("value", "gradient"))
+    elif program.back_end != "tape":
+        program.value_and_grad(p)
     return program
 
 
@@ -189,13 +124,15 @@ def planted(gradient: Any, wrong: bool) -> list[Any]:
     return [gradient]
 
 
-def measure(name: str, rounds: int, clock: str, plant: str | None = None) -> tuple[Times, Program]:
+def measure(
+    name: str, rounds: int, clock: str, plant: str | None = None, back_end: str | None = None
+) -> tuple[Times, Program]:
     """(the seconds of each part in each round, the program); ResultsDiffer where the results are not the same."""
     now, hand = CLOCKS[clock], by_hand(name)
     work, _, build = graph_of(name)
     eager, p = Chainrule().stepper(work, CLOCKS[clock]), np.array(work.parameters)
     output, inputs = build()
-    program = generated(recognised(record(output, inputs)))
+    program = generated(recognised(record(output, inputs, back_end)), p)
     steps: dict[str, Callable[[], Any]] = {
         "step": lambda: program.value_and_grad(p),
         "value": lambda: program(p),
@@ -221,12 +158,12 @@ def measure(name: str, rounds: int, clock: str, plant: str | None = None) -> tup
     for number in range(rounds + 1):
         seconds, (output, _) = timed(build, now)
         keep("build", seconds)
-        seconds, fresh = timed(record, now, output, inputs)
+        seconds, fresh = timed(record, now, output, inputs, back_end)
         keep("record", seconds)
         keep("recognise", timed(recognised, now, fresh)[0])
-        keep("generate", timed(generated, now, fresh)[0])
+        keep("generate", timed(generated, now, fresh, p)[0])
         del fresh
-        if program.back_end != "numpy":
+        if back_end is None and program.back_end in ("python", "tape"):
             for asked in ((None, program.back_end), (program.back_end, None))[number % 2]:
                 seconds, _ = timed(first_gradient, now, output, inputs, asked, p)
                 keep("with the attempt" if asked is None else "without the attempt", seconds)
@@ -236,8 +173,10 @@ def measure(name: str, rounds: int, clock: str, plant: str | None = None) -> tup
     return {part: seconds[1:] for part, seconds in times.items()}, program
 
 
-def train(name: str, rounds: int, clock: str, plant: str | None = None) -> Times:
-    """The seconds of whole trainings in each round, and their parts; the weights at the end must be the same."""
+def train(
+    name: str, rounds: int, clock: str, plant: str | None = None, back_end: str | None = None
+) -> tuple[Times, str]:
+    """(the seconds of whole trainings and of their parts in each round, the back end); the weights must be the same."""
     now = CLOCKS[clock]
     work, _, build = graph_of(name)
     function, sizes, X, y = by_hand(name)
@@ -260,7 +199,9 @@ def train(name: str, rounds: int, clock: str, plant: str | None = None) -> Times
         return p
 
     def whole(output: Value, inputs: Any) -> Any:
-        program = generated(record(output, inputs))
+        nonlocal chosen
+        program = generated(record(output, inputs, back_end), numbers)
+        chosen = program.back_end
 
         def step(p: Any) -> tuple[float, Any]:
             value, (gradient,) = program.value_and_grad(p)
@@ -269,8 +210,10 @@ def train(name: str, rounds: int, clock: str, plant: str | None = None) -> Times
         return step
 
     def over() -> Any:
-        return loop(replay(one_sample, over=(X, y[:, 0])).value_and_grad)
+        asked = back_end if back_end in BATCHES else None
+        return loop(replay(one_sample, over=(X, y[:, 0]), back_end=asked).value_and_grad)
 
+    chosen = ""
     times: Times = {part: [] for part in ("build", "hand", "prepare", "loop", "over")}
     for _ in range(rounds + 1):
         seconds = {}
@@ -284,7 +227,7 @@ def train(name: str, rounds: int, clock: str, plant: str | None = None) -> Times
             check(f"{name} trained", engine, (0.0, planted(found, plant == engine)), (0.0, [expected]))
         for part, spent in seconds.items():
             times[part].append(spent)
-    return {part: spent[1:] for part, spent in times.items()}
+    return {part: spent[1:] for part, spent in times.items()}, chosen
 
 
 # --- reports ------------------------------------------------------------------------------------------------------
@@ -309,9 +252,10 @@ def added(*parts: Sequence[float]) -> list[float]:
     return [sum(row) for row in zip(*parts, strict=True)]
 
 
-def report(name: str, times: Times, program: Program) -> list[str]:
+def report(name: str, times: Times, program: Program, back_end: str | None = None) -> list[str]:
     """The lines about one workload: its parts, ratios and memory."""
     work, operations, build = graph_of(name)
+    p = np.array(work.parameters)
     ns = {part: [s / operations * 1e9 for s in times[part]] for part in PARTS if part in times}
     lines = [f"{name}  {work.title}: {operations} operations, back end {program.back_end}"]
     lines += [f"  {part:10} {median(times[part]) * 1e6:10.0f} us {quartiles(ns[part]):>26} ns/op" for part in ns]
@@ -327,24 +271,25 @@ def report(name: str, times: Times, program: Program) -> list[str]:
         both = ratios(times["with the attempt"], times["without the attempt"])
         lines.append(verdict("record and first gradient, with / without looking for lanes", both, 1.1))
     output, inputs = build()
-    held = memory(lambda: recognised(record(output, inputs)))["held"] / operations
+    held = memory(lambda: recognised(record(output, inputs, back_end)))["held"] / operations
     lines.append(verdict("bytes/op of the program", [held], bound and 60.0))
-    with_code = memory(lambda: generated(recognised(record(output, inputs))))["held"] / operations
+    with_code = memory(lambda: generated(recognised(record(output, inputs, back_end)), p))["held"] / operations
     lines.append(f"  with the code of its gradient: {with_code:.0f} bytes/op")
     return lines
 
 
-def report_of_training(name: str, times: Times) -> list[str]:
-    """The lines about whole trainings."""
+def report_of_training(name: str, times: Times, back_end: str) -> list[str]:
+    """The lines about whole trainings; what they are held to depends on the back end."""
     hand, whole = times["hand"], added(times["prepare"], times["loop"])
-    lines = [f"{name}  trained, {EPOCHS} steps"]
+    loop, recorded, over = BARS.get(back_end, (None, None, None))
+    lines = [f"{name}  trained, {EPOCHS} steps, back end {back_end}"]
     lines += [f"  {part:10} {median(seconds) * 1e3:8.1f} ms" for part, seconds in times.items()]
     return [
         *lines,
-        verdict("speed of the loop / hand's", ratios(hand, times["loop"]), 0.8, at_least=True),
-        verdict("total with the whole graph recorded / hand", ratios(whole, hand), 4.0),
+        verdict("speed of the loop / hand's", ratios(hand, times["loop"]), loop, at_least=True),
+        verdict("total with the whole graph recorded / hand", ratios(whole, hand), recorded),
         f"    and with the graph built as well: {quartiles(ratios(added(whole, times['build']), hand))}",
-        verdict("total with over=(X, y) / hand", ratios(times["over"], hand), 1.6),
+        verdict("total with over=(X, y) / hand", ratios(times["over"], hand), over),
     ]
 
 
@@ -373,6 +318,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: processor time of all threads")
     parser.add_argument("--workloads", nargs="+", default=list(FULL), help="such as W1-100 or W2-1e4")
+    parser.add_argument("--back-end", choices=BACK_ENDS, help="default: the one that `record` chooses")
     parser.add_argument(
         "--large", action="store_true", help="graphs of up to 10^7 nodes instead: 4 GB and some minutes"
     )
@@ -405,12 +351,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         for name in options.workloads:
             try:
-                times, program = measure(name, rounds, options.clock, options.plant)
-                print("\n".join(report(name, times, program)), flush=True)
+                times, program = measure(name, rounds, options.clock, options.plant, options.back_end)
+                print("\n".join(report(name, times, program, options.back_end)), flush=True)
                 write(name, times)
                 if name.startswith("W4"):
-                    times = train(name, rounds, options.clock, options.plant)
-                    print("\n".join(report_of_training(name, times)), flush=True)
+                    times, back_end = train(name, rounds, options.clock, options.plant, options.back_end)
+                    print("\n".join(report_of_training(name, times, back_end)), flush=True)
                     write(f"{name} trained", times)
             except ResultsDiffer as error:
                 print(f"FAIL: {error}", file=sys.stderr)

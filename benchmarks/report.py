@@ -272,16 +272,19 @@ def plot(path: Path, results: Results) -> bool:
     return True
 
 
-def label_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Writes each label to the right of its line's end, moved up where it would hide the one below."""
+def label_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]], margin: float = 0.0) -> None:
+    """Writes each label to the right of its line's end, moved up where it would hide the one below.
+
+    Lines that end at margin or later have their labels in one column, to the right of the last of them.
+    """
     low, high = axes.get_ylim()
     apart = (high / low) ** 0.05
-    floor = 0.0
+    floor, last = 0.0, max(x for _, x, _, _ in ends)
     for y, x, text, colour in sorted(ends):
-        place = max(y, floor)
-        axes.annotate(text, (x, y), (x * 1.25, place), color=colour, va="center", fontsize=9.5,
+        place, right = max(y, floor), last if margin and x >= margin else x
+        axes.annotate(text, (x, y), (right * 1.25, place), color=colour, va="center", fontsize=9.5,
                       arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
-                      if place > y * 1.02 else None)  # fmt: skip
+                      if place > y * 1.02 or right > x else None)  # fmt: skip
         floor = place * apart
 
 

@@ -88,12 +88,20 @@ def check(case: Case, peer: str, expected: Sequence[float], found: Sequence[floa
             )
 
 
+def threads(number: int) -> dict[str, str]:
+    """The environment in which NumPy's BLAS, numba, XLA and torch use at most so many threads."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC")
+    eigen = "--xla_cpu_multi_thread_eigen=" + ("false" if number == 1 else "true")
+    return {**dict.fromkeys(names, str(number)), "XLA_FLAGS": eigen, "JAX_PLATFORMS": "cpu"}
+
+
 def in_a_process(job: dict[str, Any]) -> dict[str, Any]:
-    """What a worker process found; RuntimeError with its last words if it failed."""
+    """What a worker process found; RuntimeError with its last words if it failed. "threads": how many it may use."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    more = threads(job["threads"]) if "threads" in job else {}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.worker", json.dumps(job)],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": path, **more}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"{job['engine']} failed on {job['workload']}:\n{done.stderr.strip()}")

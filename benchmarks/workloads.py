@@ -153,18 +153,22 @@ def random_graph(name: str, operations: int) -> Workload:
     kinds = ["+", "+", "*", "*", "/", "**2", "exp", "log", "tanh", "relu"]
     generator = random.Random(3)
     numbers = tuple(generator.uniform(-2.0, 2.0) for _ in range(inputs))
-    program: list[tuple[str, int, int]] = []
-    sinks, spent = set(range(inputs)), 0
-    while spent + len(sinks) < operations:  # joining n sinks takes n - 1 operations + and one /
-        kind, size = generator.choice(kinds), inputs + len(program)
-        i, j = (generator.randrange(max(0, size - 1000), size) for _ in range(2))
-        program.append((kind, i, j))
-        sinks -= {i, j} if kind in "+*/" else {i}
-        sinks.add(size)
-        spent += cost[kind]
-    outputs = sorted(sinks)
+
+    @cache
+    def drawn() -> tuple[list[tuple[str, int, int]], list[int]]:  # when it is asked for: a minute for 10^7 operations
+        program: list[tuple[str, int, int]] = []
+        sinks, spent = set(range(inputs)), 0
+        while spent + len(sinks) < operations:  # joining n sinks takes n - 1 operations + and one /
+            kind, size = generator.choice(kinds), inputs + len(program)
+            i, j = (generator.randrange(max(0, size - 1000), size) for _ in range(2))
+            program.append((kind, i, j))
+            sinks -= {i, j} if kind in "+*/" else {i}
+            sinks.add(size)
+            spent += cost[kind]
+        return program, sorted(sinks)
 
     def loss(engine: Any, parameters: Sequence[Any]) -> Any:
+        program, outputs = drawn()
         exp, log, tanh, relu = engine.exp, engine.log, engine.tanh, engine.relu
         guarded: dict[str, Callable[[Any, Any], Any]] = {
             "+": lambda x, y: (x + y) * 0.5,

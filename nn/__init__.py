@@ -5,7 +5,7 @@ from nn.activations import ACTIVATIONS
 from nn.diagram import draw_network
 from nn.layers import MLP, Layer, Module, Neuron
 from nn.losses import LOSSES
-from nn.optim import SGD
+from nn.optim import SGD, Adam
 from nn.training import fit
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "LOSSES",
     "MLP",
     "SGD",
+    "Adam",
     "Layer",
     "Module",
     "Neuron",

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 import autodiff
-from autodiff import NO_GRAD, Tensor, Value, scalars
+from autodiff import NO_GRAD, Tensor, Value, scalars, updates
 from nn import losses
 from nn.layers import Module
-from nn.optim import SGD
+from nn.optim import Optimiser
 
 # What two orders of summation leave between two gradients, with room for a sample whose terms nearly cancel.
 ROUNDING = 1e-9
@@ -27,19 +27,23 @@ def fit(
     y: Any,
     loss: Loss = "mse",
     epochs: int = 100,
-    learning_rate: float = 0.1,
+    learning_rate: float | None = None,
     replay: bool = False,
     show: int | None = None,
+    optimiser: Any = "sgd",
 ) -> list[float]:
-    """[the loss before every update] of gradient descent, p <- p - learning_rate dL/dp, on all samples at once.
+    """[the loss before every update] of gradient descent on all samples at once.
 
     X, y: arrays with one sample per row. loss: a name of nn.LOSSES, as the mean over the samples, or a function
-    (y, yhat) that returns a node. show=10 prints a line at every tenth epoch. The parameters keep their last gradient.
+    (y, yhat) that returns a node. optimiser: "sgd", p <- p - learning_rate dL/dp, "momentum" (of 0.9) or "adam", with
+    a learning_rate of 0.1, for Adam 0.001, where none is given; an update rule with numbers of its own, such as
+    autodiff.updates.SGD(0.1, momentum=0.5); or nn.SGD or nn.Adam of the model's parameters, which go on from the state
+    that they have. show=10 prints a line at every tenth epoch. The parameters keep their last gradient.
 
-    replay: the network and its loss are recorded on one sample, and a program runs the batch from then on: a scalar
-    network trains on a thousand samples some hundred times as fast, and ends with the same weights up to rounding.
-    The loss must then be a mean over samples; whether it is one is seen on two of them. A network of Tensors is
-    refused: it computes whole batches as arrays as it is.
+    replay: the network and its loss are recorded on one sample, and a program of loss, gradient and update runs the
+    batch from then on: a scalar network trains on a thousand samples some hundred times as fast, and ends with the same
+    weights up to rounding. The loss must then be a mean over samples; whether it is one is seen on two of them. A
+    network of Tensors is refused: it computes whole batches as arrays as it is.
 
     Raises TypeError and ValueError for what does not fit together, and where a gradient is not finite; ReplayError
     where a number leaves the graph.
@@ -57,29 +61,32 @@ def fit(
     parameters = _parameters(model)
     X, y = _batch(X, y)
     of_batch = _loss(loss)
-    optimiser = SGD(parameters, learning_rate)
+    moving = _optimiser(optimiser, parameters, learning_rate)
     epochs, show = operator.index(epochs), None if show is None else operator.index(show)
     if epochs < 0 or (show is not None and show < 1):
         raise ValueError(f"epochs is 0 or more and show at least 1, got epochs={epochs} and show={show}")
-    recorded = None
     if replay:
         recorded = replayed(model, X, y, loss)
         _check_two(model, X, y, loss)
+        return _replay(recorded, parameters, moving, epochs, show)
     history = []
     for epoch in range(epochs):
-        if recorded is None:
-            value = _backward(model, of_batch, X, y)
-        else:
-            value = _replay(recorded, parameters)
-        history.append(value)
-        if show is not None and epoch % show == 0:
-            print(f"epoch {epoch}: loss {value:.6g}")
+        history.append(_backward(model, of_batch, X, y))
+        _show(history, show)
         try:
-            optimiser.step()
-        except ValueError as error:
-            error.add_note(f"(epoch {epoch}, loss {value:.6g}; a smaller learning_rate than {learning_rate} may help)")
+            moving.step()
+        except updates.NotFiniteError as error:
+            rate = moving.learning_rate
+            error.add_note(f"(epoch {epoch}, loss {history[-1]:.6g}; a smaller learning_rate than {rate} may help)")
             raise
     return history
+
+
+def _show(history: Sequence[float], show: int | None) -> None:
+    """Prints the last loss, if it is one of those that are shown."""
+    epoch = len(history) - 1
+    if show is not None and epoch % show == 0:
+        print(f"epoch {epoch}: loss {history[-1]:.6g}")
 
 
 def replayed(model: Module, X: Any, y: Any, loss: Loss = "mse") -> Any:
@@ -154,16 +161,48 @@ def _backward(model: Module, of_batch: Callable[[Any, Any], Any], X: Any, y: Any
     return float(output.item())
 
 
-def _replay(recorded: Any, parameters: Sequence[Any]) -> float:
-    """The loss, with its gradient put into the parameters."""
+def _replay(recorded: Any, parameters: Sequence[Any], moving: Optimiser, epochs: int, show: int | None) -> list[float]:
+    """The history of so many epochs, after which parameters and optimiser are where the eager training leaves them."""
+    order = {id(parameter): i for i, parameter in enumerate(parameters)}
+    places = [order[id(parameter)] for parameter in moving.values]  # of the optimiser's list in the model's
+    inverse = np.argsort(places)
+    start = [x[inverse] if np.ndim(x) else x for x in moving.state]
+    course = recorded.course([np.array([parameter.data for parameter in parameters])], moving.rule, start)
+    history: list[float] = course.history
     try:
-        value, gradient = recorded.value_and_grad(np.array([parameter.data for parameter in parameters]))
+        if show is None:
+            course.advance(epochs)
+        while show is not None and len(history) < epochs:
+            course.advance(1)
+            _show(history, show)
+            course.advance(min(show - 1, epochs - len(history)))
     except autodiff.ReplayError as error:
         error.add_note("(with replay=False the network trains on nodes, where this is no obstacle)")
         raise
-    for parameter, slope in zip(parameters, gradient.tolist(), strict=True):
-        parameter.grad = slope
-    return float(value)
+    except updates.NotFiniteError as error:
+        _show(history, show)
+        error.add_note(course.advice("epoch", "loss"))
+        raise
+    finally:
+        moving.put(course.column[places], [x[places] if np.ndim(x) else x for x in course.state])
+        if course.gradient is not None:
+            for parameter, slope in zip(parameters, (course.gradient + 0.0).ravel().tolist(), strict=True):
+                parameter.grad = slope
+    return history
+
+
+def _optimiser(optimiser: Any, parameters: Sequence[Any], learning_rate: float | None) -> Optimiser:
+    """The optimiser of these parameters that was asked for."""
+    if not isinstance(optimiser, Optimiser):
+        return Optimiser(parameters, updates.rule_of(optimiser, learning_rate))
+    if learning_rate is not None:
+        raise ValueError(f"the optimiser has the learning rate {optimiser.learning_rate}: leave learning_rate out")
+    if set(map(id, optimiser.parameters)) != set(map(id, parameters)):
+        raise ValueError(
+            f"the optimiser moves {len(optimiser.parameters)} parameters, and they are not the {len(parameters)} of "
+            "the model: make it of model.parameters()"
+        )
+    return optimiser
 
 
 def _parameters(model: Any) -> Sequence[Any]:

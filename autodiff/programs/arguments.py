@@ -22,20 +22,18 @@ class Arguments:
     handed to the function as it is, and belongs to the key that tells one recording from another.
     """
 
-    __slots__ = ("data", "fixed", "key", "numbers", "parts", "sizes")
+    __slots__ = ("data", "fixed", "key", "numbers", "parts", "positions")
 
-    def __init__(self, f: Callable[..., Any], argnums: Sequence[int], args: Sequence[Any]) -> None:
+    def __init__(self, f: Callable[..., Any], positions: Sequence[int], args: Sequence[Any]) -> None:
+        self.positions = tuple(positions)
         self.numbers: list[Any] = []
         self.data: list[Any] = []
         self.fixed: list[Any] = []
         self.parts: list[tuple[bool, list[str], Any]] = []  # chosen?, what its leaves are, structure
         key: list[Any] = []
-        for number in argnums:
-            if not 0 <= number < len(args):
-                raise TypeError(f"replay: there is no argument {number} among the {len(args)} given; see argnums")
         for position, arg in enumerate(args):
             leaves, structure = trees.flatten(arg)
-            chosen = position in argnums
+            chosen = position in self.positions
             kinds = []
             for leaf in leaves:
                 kind, x, mark = _classified(leaf, chosen, position)
@@ -75,6 +73,24 @@ class Arguments:
             args.append(trees.unflatten(structure, leaves))
         return args, numbers, data
 
+    def move(self, column: Any) -> None:
+        """Sets the numbers to those of a column (p, 1)."""
+        begin = 0
+        for i, x in enumerate(self.numbers):
+            size = np.size(x)
+            part = column[begin : begin + size]
+            self.numbers[i] = part.reshape(np.shape(x)) if isinstance(x, np.ndarray) else float(part[0, 0])
+            begin += size
+
+    def args(self) -> list[Any]:
+        """The arguments, of these numbers and data."""
+        rest = {True: iter(self.numbers), False: iter(self.data)}
+        fixed = iter(self.fixed)
+        return [
+            trees.unflatten(structure, [next(fixed if kind == "fixed" else rest[chosen]) for kind in kinds])
+            for chosen, kinds, structure in self.parts
+        ]
+
     def gradients(self, column: Any, argnums: Any) -> Any:
         """A column (p, 1) as gradients by the chosen arguments, each in its structure."""
         found = {}
@@ -93,7 +109,33 @@ class Arguments:
                     leaves.append(float(column[begin, 0]))
                     begin += 1
             found[position] = trees.unflatten(structure, leaves)
-        return found[argnums] if isinstance(argnums, int) else tuple(found[position] for position in argnums)
+        gradients = tuple(found[position] for position in self.positions)
+        return gradients[0] if isinstance(argnums, int) else gradients
+
+
+def checked_argnums(argnums: Any) -> int | tuple[int, ...]:
+    """argnums as an integer, or a tuple of different ones; TypeError or ValueError if they are none."""
+    many = isinstance(argnums, (tuple, list, range))
+    for one in argnums if many else [argnums]:
+        if not isinstance(one, (int, np.integer)) or isinstance(one, bool):
+            raise TypeError(f"replay: argnums is an integer or a tuple of them, got {argnums!r}")
+    return tuple(map(int, argnums)) if many else int(argnums)
+
+
+def positions_of(argnums: int | tuple[int, ...], count: int) -> tuple[int, ...]:
+    """The arguments that argnums names, from 0, among so many; those below 0 count from the last one backwards.
+
+    >>> positions_of((0, -1), 3)
+    (0, 2)
+    """
+    wanted = argnums if isinstance(argnums, tuple) else (argnums,)
+    for one in wanted:
+        if not -count <= one < count:
+            raise TypeError(f"replay: there is no argument {one} among the {count} given; see argnums")
+    positions = tuple(one % count for one in wanted)
+    if len(set(positions)) < len(positions):
+        raise ValueError(f"replay: argnums names an argument twice: {argnums!r}")
+    return positions
 
 
 def holds_nodes(args: Sequence[Any]) -> bool:

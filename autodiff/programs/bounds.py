@@ -16,7 +16,7 @@ from autodiff.programs.labels import ODD, commuting_rows, mixed
 from autodiff.programs.recording import DATA, INPUT, Tape, distinct
 from autodiff.programs.sums import signs_of
 
-WINDOWS, SHARE, LEAST = 8, 32, 200  # so many windows; a 32nd of the tape in all, of 200 nodes each at least
+WINDOWS, SHARE, LEAST = 8, 32, 120  # so many windows; a 32nd of the tape in all, of 120 nodes each at least
 STEPS = 2  # that are looked at below an operand outside of the window
 PIECES, PIECES_SHARE = 4, 6  # so many pieces; a 6th of the tape in all, where many recurrences are told from one
 SPANS = (1, 2, 4, 8)  # which make a run of 16 rows

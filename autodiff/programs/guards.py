@@ -23,12 +23,15 @@ import numpy as np
 from autodiff import value
 from autodiff.value import Value
 
-OWN = ("autodiff", "nn", "numpy")  # packages whose code is not searched
+OWN = ("autodiff", "nn", "numpy", "warnings")  # packages whose code is not searched
 NOT_SEARCHED = (float, int, str, bytes, complex, type(None), np.ndarray, np.generic, Value, ModuleType)
 IMPORT = opcode.opmap["IMPORT_NAME"]
 MOST_SEARCHED = 1000  # things whose words are looked at; where there are more, every read of .data is watched
-# words of code that may read an attribute by a name which is made up only when it runs
-BY_ANY_NAME = {"getattr", "attrgetter", "__getattribute__", "__dict__", "__get__", "vars", "getmembers", "eval", "exec"}
+# words of code that may read or write an attribute by a name which is made up only when it runs
+BY_ANY_NAME = {
+    "getattr", "attrgetter", "__getattribute__", "__dict__", "__get__", "vars", "getmembers", "eval", "exec",
+    "setattr", "__setattr__", "__set__",
+}  # fmt: skip
 # [(words, words)]: code that has one of the former and one of the latter, if there are any, sees errors and warnings
 ON_ERRORS: list[tuple[set[str], set[str]]] = [
     ({"FloatingPointError", "ArithmeticError", "seterrcall"}, set()),
@@ -81,10 +84,9 @@ def watched(f: Any, arguments: Collection[Value] = ()) -> Iterator[Watched]:
     words, unsure = words_of(f)
     for some, others in ON_ERRORS:
         if some & words and (not others or others & words):
-            found = sorted(some & words)[0]
             raise ReplayError(
-                f"the function asks whether arithmetic raises or warns ({found}): what it does then would not be seen "
-                "at a replay. Compare the nodes themselves, or ask outside of the function that is replayed"
+                f"the function asks whether arithmetic raises or warns ({min(some & words)}): what it does then would "
+                "not be seen at a replay. Compare the nodes themselves, or ask outside of the function that is replayed"
             )
     found = Watched()
     here, given = threading.get_ident(), dict.fromkeys(arguments)
@@ -131,7 +133,10 @@ def watched(f: Any, arguments: Collection[Value] = ()) -> Iterator[Watched]:
 
 # What the package may do though a user may not: the module that asks, after those that are passed over. An error's
 # message shows a node; a sweep over plain numbers asks for the edges of nodes of its own.
-WITHIN = {"repr": (("numpy",), ("autodiff", "nn")), "edges()": (("autodiff.value",), ("autodiff.sweeps",))}
+WITHIN = {
+    "repr": (("numpy", "autodiff.scalars"), ("autodiff", "nn")),
+    "edges()": (("autodiff.value",), ("autodiff.sweeps",)),
+}
 
 
 def _is_within(passed_over: tuple[str, ...], asking: tuple[str, ...]) -> bool:

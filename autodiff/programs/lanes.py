@@ -18,7 +18,7 @@ from autodiff.programs.labels import SUM, labels_of
 from autodiff.programs.recording import DATA, INPUT, LEAF, Tape
 from autodiff.programs.sums import Sums
 
-SHORT = 2000  # nodes, up to which it is no use to ask beforehand whether something repeats
+SHORT = 500  # operations, up to which it is no use to ask beforehand whether something repeats
 
 
 class Group:
@@ -39,7 +39,8 @@ def grouped(
     one_sample: data differ from lane to lane of a batch, and are labelled one by one as inputs are.
     only_if_it_repeats: None if less than half of what is computed would be lanes, were all inputs alike.
     """
-    if only_if_it_repeats and len(tape) > SHORT and not seems_to_repeat(tape):
+    computed = int(np.count_nonzero(tape.code > DATA))
+    if only_if_it_repeats and computed > SHORT and not seems_to_repeat(tape):
         return None
     sums = Sums(tape)
     tape = Tape(
@@ -48,7 +49,7 @@ def grouped(
     )  # fmt: skip
     labels, keys = labels_of(tape, sums, one_sample)
     coarse, depth, swap = _coarse(keys, tape.rows)
-    if only_if_it_repeats and 2 * len(set(coarse)) > int((tape.code > DATA).sum()):
+    if only_if_it_repeats and 2 * len(set(coarse)) > computed:
         return None
     used = np.flatnonzero(labels >= 0)
     fine = labels[used]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from autodiff.programs.instructions import LANES, Builder
 
-MAX_INPUTS = 6  # named in the first line
+MAX_INPUTS = 6  # named in the first line, and among the elements that an instruction takes
+MAX_NUMBERS = 8  # of rows or elements that are written out
 
 
 def listing(builder: Builder, outputs: Sequence[int], names: Sequence[str], back_end: str) -> str:
@@ -31,9 +34,14 @@ def listing(builder: Builder, outputs: Sequence[int], names: Sequence[str], back
             called[slot] = f"data({_shape(builder, slot)})"
         else:
             called[slot] = f"v{len(lines)}"
-            lines.append(f"  {called[slot]}{_shaped(builder, slot)} = {_operation(kind, extra, args)}")
-    first = ", ".join(names[:MAX_INPUTS]) + (f", ... ({len(names)})" if len(names) > MAX_INPUTS else "")
-    title = f"program of {first}: {len(lines)} instruction{'' if len(lines) == 1 else 's'}, {back_end}"
+            if kind == "take" and args == ["inputs"]:
+                text = _some([names[i] for i in extra.ravel()], MAX_INPUTS)
+            else:
+                text = _operation(kind, extra, args)
+            lines.append(f"  {called[slot]}{_shaped(builder, slot)} = {text}")
+    title = (
+        f"program of {_some(names, MAX_INPUTS)}: {len(lines)} instruction{'' if len(lines) == 1 else 's'}, {back_end}"
+    )
     return "\n".join([title, *lines, "  return " + ", ".join(called[slot] for slot in outputs)])
 
 
@@ -58,6 +66,24 @@ def _operation(kind: str, extra: Any, args: list[str]) -> str:
         return " @ ".join(arg + ("ᵀ" if transposed else "") for arg, transposed in zip(args, extra, strict=True))
     if kind == "sum":
         return f"sum of {args[0]} over its {('rows', 'lanes')[extra]}"
-    if kind == "take":
-        return f"{extra.shape[0]}×{extra.shape[1]} elements of {args[0]}"
+    if kind in ("rows", "take"):
+        return f"{args[0]}[{_numbers(extra)}]" if kind == "rows" else f"elements {_numbers(extra)} of {args[0]}"
+    if kind == "addrows":
+        return f"{args[0]} added up in rows {_numbers(extra)}"
     return f"{kind}({', '.join(args)})"
+
+
+def _numbers(which: Any) -> str:
+    """Rows, or elements, as one would write them in brackets.
+
+    >>> _numbers(np.array([1, 2, 3])), _numbers(np.array([4])), _numbers(np.array([[0, 2], [2, 0]]))
+    ('1:4', '4', '0, 2, 2, 0')
+    """
+    flat = which.ravel()
+    if len(flat) > 1 and (np.diff(flat) == 1).all():
+        return f"{flat[0]}:{flat[-1] + 1}"
+    return _some([str(i) for i in flat.tolist()], MAX_NUMBERS)
+
+
+def _some(words: Sequence[str], most: int) -> str:
+    return ", ".join(words[:most]) + (f", ... ({len(words)})" if len(words) > most else "")

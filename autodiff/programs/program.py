@@ -9,7 +9,6 @@ nodes, with a warning where they warn, if not word for word.
 from __future__ import annotations
 
 import json
-import operator
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from autodiff import trees
+from autodiff import trees, updates
 from autodiff.graph import checked_value
 from autodiff.primitives import TABLE
 from autodiff.programs import adjoints, descent, exports, machine
@@ -36,7 +35,8 @@ from autodiff.value import Value
 
 BACK_ENDS = ("python", "numpy", "numba", "tape")
 VERSION = 1  # of the files
-COMPILED = 1000  # nodes, from which on it pays to load the compiled interpreters
+COMPILED = 1000  # numbers in a call, from which on it pays to load the compiled interpreters
+FEW, WIDE = 1000, 25  # of so few nodes, lanes pay if an instruction on arrays computes so many numbers on average
 LONG = 10_000  # nodes, from which on it would take seconds to compile what does not repeat
 
 
@@ -114,7 +114,8 @@ class Program:
     back_end: "numba", interpreters that are compiled once, for lanes and for all else; "numpy", where lanes run as
     arrays; "python", generated code for one number after the other; "tape", the tape as it stands, slower but at once;
     or None: "numba" for a long program where numba is installed, else "numpy" if at least half of the nodes are lanes
-    of others, else "python", or "tape" if it is long.
+    of others (of a small program: if it has 25 times fewer instructions than nodes), else "python", or "tape" if it is
+    long.
 
     >>> import autodiff as ad
     >>> x, y = ad.Value(3.0, name="x"), ad.Value(2.0, name="y")
@@ -146,6 +147,7 @@ class Program:
             machine.check(tape)
         self.tape, self.inputs, self.given = tape, inputs, given
         self.one_sample = one_sample  # of a batch: data differ from lane to lane, and the value is the sum over lanes
+        self.lanes = 1  # in which one sample is about to run
         self.signature: Any = None  # of the function that was replayed, as exports need it
         self._asked = back_end
         self._raised: Raised | None = None
@@ -250,8 +252,8 @@ class Program:
         """(the inputs after so many steps of descent, the output before each of them).
 
         values: what a call takes; the inputs come back in the structure of a gradient. optimiser: "sgd", "momentum",
-        "adam", or a rule of autodiff.programs.descent. Where the back end has no instructions of its own for it ("tape",
-        and "numba" of what does not repeat), a step is a gradient and an update; else many steps are one call.
+        "adam", or a rule of autodiff.updates. Many steps are one call, but where the tape runs as it stands ("tape",
+        and "numba" for what does not repeat) and for long "python": there a step is a gradient and an update.
 
         >>> import autodiff as ad
         >>> x = ad.Value(1.0)
@@ -259,20 +261,23 @@ class Program:
         ([0.125], [1.0, 0.25, 0.0625])
         """
         column, given = self._columns(values)
-        course = descent.Course(Moving(self, given), column, descent.rule_of(optimiser, learning_rate))
-        column, history = descent.descended(course, operator.index(steps))
+        course = descent.Course(Moving(self, given), column, updates.rule_of(optimiser, learning_rate))
+        column, history = descent.descended(course, steps)
         return self.inputs.split(column), history
 
-    def step(self, rule: descent.Rule, state: Sequence[Any], count: int, mean: bool = False) -> Compiled | Lanes:
+    @property
+    def steps_at_once(self) -> bool:
+        """Whether there are instructions for steps, and it pays to compile them: what runs number by number is slow."""
+        return self.on_tape is None and (self.back_end != "python" or len(self.tape) <= COMPILED)
+
+    def step(self, rule: updates.UpdateRule, state: Sequence[Any], count: int, mean: bool = False) -> Compiled | Lanes:
         """The function of a step by that rule of the first `count` inputs; see descent.emitted."""
         name = f"step {rule.kind} {count} {mean}"
         compiled = self._compiled.get(name)
         if compiled is None:
             with self._lock:
-                value, gradient, broken = (self._slot(name) for name in ("value", "gradient", "broken"))
                 builder = self._builder()
-                if self.one_sample:
-                    broken = builder.reduced(broken, (1, LANES), (1, 1))
+                value, gradient, broken = (self._slot(name) for name in ("value", "gradient", "all broken"))
                 slots = self._raise().inputs, value, gradient, broken
                 kind = Lanes if self.back_end == "numba" else Compiled
                 compiled = kind(builder, descent.emitted(builder, slots, count, rule, state, mean))
@@ -300,11 +305,13 @@ class Program:
             if self._chosen is not None:
                 return
             chosen = self._asked
-            if chosen is None and len(self.tape) >= COMPILED and machine.serves(self.tape):
+            if chosen is None and len(self.tape) * self.lanes >= COMPILED and machine.serves(self.tape):
                 chosen = "numba"
             if chosen in (None, "numba") and not self.one_sample:
                 self._raising = Raising.if_it_repeats(self.tape)
             lanes = self.one_sample or self._raising is not None
+            if chosen is None and self._raising is not None and len(self.tape) <= FEW and self._raising.width < WIDE:
+                self._raising, lanes = None, False
             if chosen is None:
                 chosen = "numpy" if lanes else "tape" if len(self.tape) > LONG else "python"
             if chosen == "tape":
@@ -344,6 +351,9 @@ class Program:
             return raised.outputs[0]
         if name == "broken":
             return zero if raised.broken is None else raised.broken
+        if name == "all broken":
+            broken = self._slot("broken")
+            return builder.reduced(broken, (1, LANES), (1, 1)) if self.one_sample else broken
         if name == "gradient":
             [gradient] = adjoints.reverse(builder, self._slot("value"), [raised.inputs])
             return builder.expand(zero, shape) if gradient is None else gradient
@@ -371,6 +381,13 @@ class Program:
 
         The functions take what program(*values) takes; with replay, what the function took, and over= the batch too.
         Comparisons that come out differently raise ValueError. NotImplementedError for rows of the user's own.
+
+        >>> import autodiff as ad
+        >>> x = ad.Value(3.0, name="x")
+        >>> written = {}
+        >>> exec(record(ad.tanh(x) * x, [x]).to_numpy(), written)
+        >>> written["value_and_grad"](x=0.0)
+        (0.0, [0.0])
         """
         from autodiff.programs.exports.numpy_source import numpy_source
 
@@ -389,6 +406,11 @@ class Program:
         """An ONNX model of the value, and of the gradient with it; written to path if one is given.
 
         ImportError without onnx (pip install "chainrule[onnx]").
+
+        >>> import autodiff as ad
+        >>> x = ad.Value(3.0, name="x")
+        >>> [output.name for output in record(x * x, [x]).to_onnx().graph.output]
+        ['value', 'd_x']
         """
         from autodiff.programs.exports.onnx_model import onnx_model
 
@@ -448,7 +470,7 @@ class Program:
     @property
     def source(self) -> str:
         """The generated Python of value and gradient."""
-        return self.function("gradient", ("value", "gradient")).source
+        return self.function("value+gradient", ("value", "gradient")).source
 
     def listing(self, *names: str) -> str:
         """One line per instruction, of the value, or of the "gradient", "jvp", "hvp" with it."""
@@ -492,13 +514,17 @@ class Program:
         return file
 
     @staticmethod
-    def load(path: Any) -> Program:
-        """The program that `save` wrote.
+    def load(path: Any) -> Any:
+        """The program that `save` wrote, or an ArrayProgram that its own save wrote.
 
         KeyError where it uses a row that the table does not have, ValueError where the file holds no program.
         """
         with np.load(Path(path), allow_pickle=False) as file:
             about = json.loads(str(file["about"])) if "about" in file else {}
+            if "arrays" in about:
+                from autodiff.programs.arrays.program import ArrayProgram
+
+                return ArrayProgram.load(path)
             if about.get("version") != VERSION:
                 raise ValueError(f"{path} holds no program of version {VERSION}, which is what this release reads")
             arrays = [file[name] for name in ("code", "a", "b", "constant", "inputs", "data", "outputs")]
@@ -528,15 +554,18 @@ class Moving(descent.Descending):
         value, gradient = self.program._held(self.program.run(column, self.given, gradient=True))
         return value, np.reshape(gradient, (-1, 1))
 
-    def at_once(self, column: Any, rule: descent.Rule, state: Sequence[Any]) -> Any:
+    def at_once(self, column: Any, rule: updates.UpdateRule, state: Sequence[Any]) -> Any:
         """Nothing where the tape runs as it stands."""
-        if self.program.on_tape is not None or not len(column):
+        if not len(column) or not self.program.steps_at_once:
             return None
         return self.program.step(rule, state, len(column)), [column, None, self.given], (), 1
 
     def name(self, i: int) -> str:
         """What input i is called."""
         return self.program.input_names()[i]
+
+    def took(self, steps: int) -> None:
+        """Nobody counts them."""
 
 
 def number(x: Any) -> float:

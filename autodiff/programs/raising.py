@@ -89,6 +89,12 @@ class Raising:
         raising.groups, raising.tape, raising.sums = found
         return raising
 
+    @property
+    def width(self) -> float:
+        """How many numbers an instruction computes, on average."""
+        computed = sum(group.code > DATA or group.code == SUM for group in self.groups)
+        return int(np.count_nonzero(self.tape.code > DATA)) / max(computed, 1)
+
     def raised(self) -> Raised:
         """An instruction per group of lanes."""
         tape, groups = self.tape, self.groups

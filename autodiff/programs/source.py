@@ -10,7 +10,7 @@ import numpy as np
 
 from autodiff.programs.instructions import LANES, Builder
 from autodiff.programs.lowering import lowered
-from autodiff.programs.statements import Writer
+from autodiff.programs.statements import IN_ONE_NUMBER, Writer
 
 CHUNK = 1000  # statements in one function: what Python compiles in linear time
 
@@ -55,40 +55,51 @@ class Compiled:
 
     def descend(
         self, inputs: Sequence[Any], lanes: Sequence[Any], n: int, steps: int, carried: Sequence[tuple[int, int]]
-    ) -> tuple[int, Any, tuple[Any, ...]]:
-        """Steps in a row: (how many were taken, the first output after each of them, the inputs as they are then).
+    ) -> tuple[int, Any, tuple[Any, ...], tuple[Any, ...]]:
+        """Steps in a row: (how many were taken, the first output of each of them, the inputs after them, the outputs).
 
         carried: (output, input) pairs; the output of a step is what that input of the next one begins with. It ends
         early before a step in which a number is not finite, or the last output, the number of guards that do not hold,
-        is not 0.
+        is not 0. The outputs are those of the last step, none if it ended early.
         """
-        now, history = list(inputs), []
+        now = list(inputs)
+        whole, parts, zeros = [], [], []
+        for output, which in carried:
+            now[which] = np.array(now[which])
+            shape = self.builder.shapes[self.outputs[output]]
+            zeros.append((output, np.zeros(shape[0])))
+            if shape == now[which].shape != IN_ONE_NUMBER:
+                whole.append((output, which))
+            else:
+                parts.append((output, which, shape[0]))
+        history: list[Any] = []
+        found: tuple[Any, ...] = ()
+        vdot = np.vdot
         with self._lock, np.errstate(divide="raise", over="raise", invalid="raise"):
-            buffers = self._buffers_for(n)
+            buffers, run = self._buffers_for(n), self._fast
             try:
                 for _ in range(steps):
-                    found = self._fast(now, lanes, n, buffers)
-                    after = [_column(found[output]) for output, _ in carried]
-                    # Python's own arithmetic is silent; 0 times what is not finite is nan
-                    if found[-1] != 0.0 or any(np.vdot(x, np.zeros_like(x)) != 0.0 for x in after):
+                    found = run(now, lanes, n, buffers)
+                    if found[-1] != 0.0:
                         break
-                    history.append(float(np.reshape(found[0], ())))
-                    for (_, which), x in zip(carried, after, strict=True):
-                        begin = now[which]
-                        now[which] = x if x.size == begin.size else np.concatenate([x, begin[x.size :]])
+                    # Python's own arithmetic is silent; 0 times what is not finite is nan
+                    if any(vdot(found[output], zero) != 0.0 for output, zero in zeros):
+                        break
+                    history.append(found[0])
+                    for output, which in whole:
+                        now[which] = found[output]
+                    for output, which, k in parts:
+                        now[which][:k] = found[output]
             except (ArithmeticError, ValueError):
                 pass
-        return len(history), np.array(history), tuple(now)
+        taken = len(history)
+        return taken, np.reshape(np.array(history, float), -1), tuple(now), found if taken == steps else ()
 
     def _buffers_for(self, n: int) -> Any:
         """The arrays that temporaries are written into, kept from call to call of one width."""
         if self._buffers[0] != n:
             self._buffers = n, tuple([np.empty((k, n if w == LANES else w)) for k, w in self._shapes])
         return self._buffers[1]
-
-
-def _column(x: Any) -> Any:
-    return x if type(x) is np.ndarray else np.full((1, 1), x)
 
 
 def _function(builder: Builder, outputs: Sequence[int], careful: bool) -> tuple[Any, str, list[Any]]:
@@ -212,6 +223,7 @@ def _buffers(
     out: dict[int, int] = {}
     shapes: list[Any] = []
     free: dict[Any, list[int]] = {}
+    kept = set(outputs)  # arrays of their own
     for time, slot in enumerate(order):
         elementwise = builder.kinds[slot] == "row"
         dying = {root[x] for x in builder.args[slot] if x in root and last[root[x]] == time}
@@ -220,7 +232,7 @@ def _buffers(
             for buffer in released:  # in place: element by element, reading before writing
                 free.setdefault(shapes[buffer], []).append(buffer)
             released = []
-        if writer.takes_buffer(slot):
+        if writer.takes_buffer(slot) and slot not in kept:
             shape = builder.shapes[slot]
             available = free.get(shape)
             if available:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import autodiff as ad
-from autodiff.programs import labels, record
+from autodiff.programs import labels, record, replay
 from autodiff.programs.instructions import Builder
 from autodiff.programs.labels import SUM
 from autodiff.programs.lanes import grouped
@@ -182,6 +182,12 @@ def test_a_graph_without_repetition_runs_one_by_one():
     assert record(w[-1] + w[-2], w[:5]).back_end == "python"
 
 
+def test_many_inputs_and_few_operations():
+    x = [ad.Value(1.0) for _ in range(700)]
+    assert record(x[3], x).value_and_grad(*[2.0] * 700)[0] == 2.0
+    assert record(x[3] * x[4] + x[5], x).value_and_grad(*[2.0] * 700)[0] == 6.0
+
+
 def test_groups_of_a_small_graph():
     """z_j = b_j + sum_i w_ji x_i for two units and three samples, spelled out."""
     b, w = ad.scalars([0.1, 0.2], "b"), ad.scalars([[1.0, 2.0], [3.0, 4.0]], "w")
@@ -242,3 +248,15 @@ def test_a_collision_of_hashes_is_seen(monkeypatch):
     monkeypatch.setattr(labels, "mixed", hashed)
     np.testing.assert_array_equal(labelled(output, w)[0], expected)
     assert called
+
+
+def test_the_listing_tells_rows_and_elements_apart():
+    def loss(p, x, y):
+        h = ad.tanh(p[0] * x[0] + p[1] * x[1] + p[2] * x[2])
+        return (h * p[3] - y) ** 2 + (x[0] - x[1]) * p[0]
+
+    over = replay(loss, over=(np.ones((5, 3)), np.ones(5)))
+    over(np.arange(4) * 0.1)
+    lines = [line.partition(" = ")[2] for line in str(over.programs[0]).splitlines() if " = " in line]
+    assert len(set(lines)) == len(lines)
+    assert {"batch0[0]", "batch0[1]", "batch0[3]", "p[0], p[1], p[2]"} <= set(lines)

@@ -102,7 +102,7 @@ def test_two_numbers_of_lanes_in_one_program():
     output = np.mean(np.tanh(A @ x) ** 2) + np.mean(np.exp(-((B @ x) ** 2))) * x[0] + np.sin(x[1])
     output.backward()
     program = record(output, [x], "numba")
-    widths = {int(width) for width in program.function("gradient", ("value", "gradient"))._plan(1).segments[:, 1]}
+    widths = {int(width) for width in program.function("value+gradient", ("value", "gradient"))._plan(1).segments[:, 1]}
     assert {1, WIDE + 9, WIDE + 200} <= widths
     numbers = np.array([node.data for node in x])
     value, [gradient] = program.value_and_grad(numbers)

@@ -1,5 +1,6 @@
 """A replayed function is never stale: whatever it decides on a number is decided again at every call."""
 
+import contextlib
 import copy
 import functools
 import gc
@@ -8,6 +9,8 @@ import operator
 import random
 import sys
 import threading
+import warnings
+from bisect import bisect
 from fractions import Fraction
 
 import numpy as np
@@ -41,7 +44,10 @@ def branches(generator, depth):
             f"({a} + {b})", f"({a} * {b})", f"({a} - {b})", f"ad.tanh({a} + w[0])", f"max({a}, {b})", f"min({a}, {b})",
             f"sorted([{a}, {b}, w[1]])[1]", f"abs({a} - w[2])", f"ad.where({a} > {b} + w[0], {a}, w[1])",
             f"(w[2] if {a} <= w[0] * {b} else {b})", f"ad.maximum({a}, w[0])", f"(w[0] if w[1] * 1.0 else {a})",
-            f"(w[1] if np.signbit(w[0] * {a} + w[1] * 0.0) else {b})", "round(w[0] * 3.7)",
+            f"(w[1] if np.signbit(w[0] * {a} + w[1] * 0.0) else {b})", "round(w[0] * 3.7)", f"divmod({a}, 0.9)[1]",
+            f"({a} // 0.7)", f"(w[2] if {a} in (0.0, 1.0, w[1]) else {b})", f"min(w, key=lambda t: abs(t - {a}))",
+            f"(w[0] if any(t > {a} for t in w) else {b})", f"w[np.argmax(ad.scalars([{a}, {b}, w[1]]))]",
+            f"np.clip({a}, w[1], 1.5)", f"w[bisect([-0.5, 0.5], {a})]", f"caught({a}, {b})",
         ])  # fmt: skip
 
     lines = ["def f(w):", "    y = w[0] * w[1]"]
@@ -55,11 +61,24 @@ def branches(generator, depth):
     return "\n".join([*lines, "    return y * 1.0"])
 
 
+def caught(a, b):
+    """A branch by an exception."""
+    try:
+        if a > b:
+            raise ValueError
+    except ValueError:
+        return a
+    return b * 2.0
+
+
+SPACE = {"ad": ad, "np": np, "bisect": bisect, "caught": caught}
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**9))
 def test_a_fuzz_of_branches_is_never_stale(seed):
     generator = random.Random(seed)
-    space = {"ad": ad, "np": np}
+    space = dict(SPACE)
     source = branches(generator, 3)
     exec(source, space)
     f = space["f"]
@@ -78,7 +97,7 @@ def test_a_fuzz_of_branches_is_never_stale(seed):
 @given(st.integers(0, 10**9))
 def test_a_fuzz_of_branches_over_a_batch_is_never_stale(seed):
     generator = random.Random(seed)
-    space = {"ad": ad, "np": np}
+    space = dict(SPACE)
     exec(branches(generator, 2), space)
     f = space["f"]
 
@@ -95,6 +114,64 @@ def test_a_fuzz_of_branches_over_a_batch_is_never_stale(seed):
         found, gradient = mean.value_and_grad(w)
         np.testing.assert_allclose(found, np.mean(expected), rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(gradient, np.mean(gradients, axis=0), rtol=1e-9, atol=1e-9)
+
+
+EXITS = (
+    "{x}.item()", "{x}.data", "{x}.grad", "({x} * {x}).edges()[1][1]", "({x} * {x}).pull(1.0)[0][1]",
+    "({x} * {x}).push({{{x}: 1.0}})", "sum(path.product for path in ad.paths({x} * {x}, {x}))",
+    "ad.heaviest_paths({x} * {x}, {x}, 1)[0].product", "ad.total_derivative({x} * {x}, {x}).total",
+    "ad.Graph({x} * {x}).edges[0].local", "ad.adjoints({x} * {x})[{x}]", "float(f'{{{x}:.3f}}')",
+    "float(repr([{x}])[7:11].strip(',n[])'))", "len(str({x}))", "getattr({x}, ''.join(['da', 'ta']))",
+    "eval('{x}.da' + 'ta')",
+    "operator.attrgetter(''.join(['da', 'ta']))({x})", "copy.copy({x})", "ad.stop_gradient({x})",
+    "ad.scalars([{x}]).data[0]", "len(np.array2string(ad.scalars([{x}])))", "ad.record({x} * y, [y])(1.0)",
+    "(2.0 if ad.first_nonfinite(lambda t: t / {x}, 1.0) else 3.0)",
+    "ad.total_differential(lambda t: t * {x}, (2.0,), (0.1,)).predicted",
+)  # fmt: skip
+WAYS = {
+    "as it is": ["    y = y * {exit}"],
+    "what refuses is caught": ["    try:", "        y = y * {exit}", "    except TypeError:", "        y = y * 3.0"],
+    "something else is raised": [
+        "    try:", "        y = y * {exit}", "    except Exception:", "        raise ValueError from None",
+    ],
+    "it is suppressed": ["    with contextlib.suppress(Exception):", "        y = y * {exit}"],
+    "in a thread": ["    y = in_a_thread(lambda: y * {exit}, y)"],
+    "only in a branch": ["    if y > 0.3:", "        y = y * {exit}"],
+    "in a function of its own": ["    def inner(y):", "        return y * {exit}", "    y = inner(y)"],
+}  # fmt: skip
+
+
+def in_a_thread(f, otherwise):
+    found = []
+
+    def run():
+        with contextlib.suppress(Exception):
+            found.append(f())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return found[0] if found else otherwise
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(EXITS), st.sampled_from(list(WAYS)), st.sampled_from(["y", "w[0]", "w[1]"]))
+def test_a_number_that_leaves_the_graph_is_refused_or_right(way_out, way, x):
+    modules = {"copy": copy, "operator": operator, "contextlib": contextlib, "in_a_thread": in_a_thread}
+    space = SPACE | modules
+    lines = [line.replace("{exit}", way_out.format(x=x)) for line in WAYS[way]]
+    source = "\n".join(["def f(w):", "    y = w[0] * w[1] + 0.5", *lines, "    return y * 1.0"])
+    exec(source, space)
+    f, replayed = space["f"], replay(space["f"])
+    for w in ([0.3, 0.4], [2.0, 1.5], [-1.25, 0.75]):
+        refused = True
+        with contextlib.suppress(ReplayError):
+            found = replayed(w)
+            refused = False
+        if not refused:
+            assert found == f([ad.Value(x) for x in w]).data, source
+        assert value.watcher is None
+    assert refused or way == "only in a branch", source
 
 
 def test_statistics_of_a_branch():
@@ -234,6 +311,11 @@ def writes_array_data(x):
         (copies, 2.0, "copy"),
         (takes_adjoints, 2.0, "adjoints"),
         (reads_by_name, 2.0, "data"),
+        (lambda x: x * x.edges()[0][1] if x.op else (x * x).edges()[0][1] * x, 2.0, "edges"),
+        (lambda x: x + x.grad, 2.0, "grad"),
+        (lambda x: np.sum(x) + x.grad[0], np.ones(2), "grad"),
+        (lambda x: ad.paths(x * x, x)[0].product * x, 2.0, "paths"),
+        (lambda x: x * len(f"{[x]}"), 2.0, "a text"),
     ],
 )
 def test_a_number_that_leaves_the_graph_is_refused(f, x, how):
@@ -242,6 +324,56 @@ def test_a_number_that_leaves_the_graph_is_refused(f, x, how):
     assert value.watcher is None
     assert type(ad.Value.__dict__["data"]).__name__ == "member_descriptor"
     assert ad.Value(3.0).data == 3.0
+
+
+def asks_for_errors(x):
+    try:
+        with np.errstate(divide="raise"):
+            return ad.log(x)
+    except FloatingPointError:
+        return x
+
+
+def asks_for_warnings(x):
+    with warnings.catch_warnings(record=True) as found:
+        y = ad.log(x)
+    return x if found else y
+
+
+@pytest.mark.parametrize("f", [asks_for_errors, asks_for_warnings])
+def test_code_that_branches_on_errors_of_arithmetic_is_refused(f):
+    with pytest.raises(ReplayError, match="asks whether arithmetic raises or warns"):
+        replay(f)(2.0)
+
+
+def test_code_that_silences_arithmetic_is_not_refused():
+    def silent(x):
+        with np.errstate(divide="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ad.log(x)
+
+    assert replay(silent)(1.0) == 0.0
+
+
+def test_messages_of_errors_show_nodes():
+    with pytest.raises(TypeError, match=r"add takes a real number, got str 'a'"):
+        replay(lambda x: x + "a")(2.0)
+    with pytest.raises(TypeError, match=r"Value\(2.0.*\) cannot become a plain float"):
+        replay(lambda x: float(x) * x)(2.0)
+    assert value.watcher is None
+
+
+def test_a_gradient_of_plain_numbers_inside_is_no_exit():
+    assert replay(lambda x: x * ad.grad(lambda t: t**3)(2.0))(1.5) == 18.0
+
+
+def test_nodes_keep_no_trace_of_a_recording():
+    kept = []
+    f = replay(lambda x: (kept.append(x * x), kept[0] + 1.0)[1])
+    assert f(2.0) == 5.0
+    assert repr(kept[0]) == "Value(4.0)"
+    kept[0].backward()
+    assert kept[0].grad == 1.0
 
 
 def test_code_is_searched_through_helpers():
@@ -298,6 +430,7 @@ def by_pattern(x):
         lambda x, h=helper: x * h(x),
         functools.partial(lambda h, x: x * h(x), helper),
         lambda x: setattr(x, "data", 5.0) or x * 2.0,
+        lambda x: setattr(x, "".join(["da", "ta"]), 5.0) or x * 2.0,
         by_pattern,
     ],
 )
@@ -534,6 +667,32 @@ def test_values_from_elsewhere_are_read_at_every_call():
     assert f.statistics.recordings == 1
 
 
+def test_what_was_computed_elsewhere_is_read_as_it_is():
+    a = ad.Value(2.0, name="a")
+    h = a * 3.0
+    g = h * h
+
+    def f(x):
+        return x * h + g * x * a if h > 5.0 else x * h
+
+    replayed = replay(f)
+    for node, number in ((a, 2.0), (a, 5.0), (h, 8.0), (g, 0.0), (h, 1.0), (a, 1.0)):
+        node.data = number  # and what is made of it stays as it is, as everywhere
+        assert replayed.value_and_grad(1.5) == ad.value_and_grad(f)(1.5)
+    assert replayed.statistics.recordings == 2
+    assert replay(lambda x: h)(1.0) == 1.0
+
+
+def test_argnums_from_the_end():
+    def f(x, y, z):
+        return x * y * y + z
+
+    assert replay(f, argnums=-2).value_and_grad(2.0, 3.0, 4.0) == (22.0, 12.0)
+    assert replay(f, argnums=(np.int64(2), -3)).value_and_grad(2.0, 3.0, 4.0) == (22.0, (1.0, 9.0))
+    over = replay(lambda x, w, y: x * w * y, argnums=-1, over=(np.array([1.0, 2.0]),))
+    assert over.value_and_grad(2.0, 3.0) == (9.0, 3.0)  # the last of the arguments that are given
+
+
 def test_data_that_change_between_calls_run_as_lanes():
     def loss(w, X, y):
         return np.mean((np.tanh(X @ w[:2]) * w[2] - y) ** 2)
@@ -541,7 +700,7 @@ def test_data_that_change_between_calls_run_as_lanes():
     generator = np.random.default_rng(1)
     replayed = replay(loss)
     for _ in range(3):
-        w, X, y = generator.normal(size=3), generator.normal(size=(20, 2)), generator.normal(size=20)
+        w, X, y = generator.normal(size=3), generator.normal(size=(60, 2)), generator.normal(size=60)
         expected, gradient = eager(loss, w, X, y)
         found = replayed.value_and_grad(w, X, y)
         assert found[0] == pytest.approx(expected, rel=1e-12)

@@ -1,4 +1,4 @@
-"""Gradient descent: the step, the gradients it refuses, what it is built from."""
+"""Optimisers: the step, the gradients they refuse, what they are built from."""
 
 import math
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import nn
-from autodiff import Tensor, Value
-from nn.optim import SGD
+from autodiff import Tensor, Value, updates
+from nn.optim import SGD, Adam, Optimiser
 
 BAD = [math.nan, math.inf, -math.inf]
 
@@ -193,3 +193,112 @@ def test_a_model_is_no_list_of_parameters():
         SGD(nn.MLP(2, [1], seed=0, magnification="array").layers[0].W, 0.1)
     with pytest.raises(TypeError):
         SGD(Value(1.0), 0.1)
+
+
+# --- momentum and Adam ---
+
+START, CENTRE = np.array([1.0, -2.0, 3.0]), np.array([0.5, 0.25, -1.0])
+
+
+def by_momentum(gradient, p, steps):
+    b = gradient(p)
+    for t in range(steps):
+        if t:
+            b = 0.9 * b + gradient(p)
+        p = p - 0.1 * b
+    return p
+
+
+def by_nesterov(gradient, p, steps):
+    b = np.zeros_like(p)
+    for _ in range(steps):
+        g = gradient(p) + 0.01 * p
+        b = 0.9 * b + g
+        p = p - 0.1 * (g + 0.9 * b)
+    return p
+
+
+def by_adam(gradient, p, steps):
+    m = v = np.zeros_like(p)
+    for t in range(1, steps + 1):
+        g = gradient(p)
+        m, v = 0.8 * m + 0.2 * g, 0.99 * v + 0.01 * g * g
+        p = p - 0.1 * (m / (1 - 0.8**t)) / (np.sqrt(v / (1 - 0.99**t)) + 1e-3)
+    return p
+
+
+OPTIMISERS = {
+    "momentum": (lambda p: SGD(p, 0.1, momentum=0.9), by_momentum),
+    "nesterov": (lambda p: SGD(p, 0.1, 0.9, nesterov=True, weight_decay=0.01), by_nesterov),
+    "adam": (lambda p: Adam(p, 0.1, (0.8, 0.99), eps=1e-3), by_adam),
+    "rule": (lambda p: Optimiser(p, updates.Adam(0.1, (0.8, 0.99), 1e-3)), by_adam),
+}
+
+
+@pytest.mark.parametrize("kind", ["values", "tensor", "both", "float32"])
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_steps_follow_the_formula(name, kind):
+    make, formula = OPTIMISERS[name]
+    if kind == "values":
+        parameters = [Value(x) for x in START]
+    elif kind == "both":
+        parameters = [Value(START[0]), Tensor(START[1:2]), Tensor(START[2])]
+    else:
+        parameters = [Tensor(START.astype(np.float32 if kind == "float32" else float))]
+    centres = [x.item() for x in CENTRE] if kind == "values" else [CENTRE[0], CENTRE[1:2], CENTRE[2]]
+    optimiser = make(parameters)
+    for _ in range(15):
+        optimiser.zero_grad()
+        if len(parameters) == 1:
+            ((parameters[0] - CENTRE) ** 2 + 0.5 * parameters[0]).sum().backward()
+        else:
+            for p, c in zip(parameters, centres, strict=True):
+                y = (p - c) ** 2 + 0.5 * p
+                (y.sum() if isinstance(y, Tensor) else y).backward()
+        optimiser.step()
+    found = np.concatenate([np.ravel(p.data) for p in parameters])
+    rounding = 1e-4 if kind == "float32" else 1e-12
+    np.testing.assert_allclose(found, formula(lambda p: 2.0 * (p - CENTRE) + 0.5, START, 15), rtol=rounding)
+    assert all(type(p.data) is (float if isinstance(p, Value) else np.ndarray) for p in parameters)
+    if kind == "float32":
+        assert parameters[0].dtype == np.float32
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_bad_gradient_leaves_the_state_as_it_is(name, bad):
+    make, _ = OPTIMISERS[name]
+    [one, other] = pairs = [[Value(1.0), Tensor([2.0])] for _ in range(2)]
+    optimisers = [make(parameters) for parameters in pairs]
+    for parameters, optimiser in zip(pairs, optimisers, strict=True):
+        for grads in ((0.5, 0.25), (0.125, 1.0)):
+            for p, grad in zip(parameters, grads, strict=True):
+                p.grad = grad
+            optimiser.step()
+            if optimiser is optimisers[0]:
+                parameters[1].grad = [bad]
+                with pytest.raises(ValueError, match="not finite; no parameter was moved"):
+                    optimiser.step()
+    assert (one[0].data, one[1].data.tolist()) == (other[0].data, other[1].data.tolist())
+
+
+def test_the_learning_rate_may_change_on_the_way():
+    p = Value(1.0)
+    optimiser = SGD([p], 0.5, momentum=0.5)
+    p.grad = 1.0
+    optimiser.step()
+    optimiser.learning_rate = 0.25
+    optimiser.step()
+    assert p.data == 1.0 - 0.5 - 0.25 * 1.5
+    assert (optimiser.learning_rate, optimiser.rule.momentum) == (0.25, 0.5)
+    with pytest.raises(ValueError, match="learning_rate is a positive number"):
+        optimiser.learning_rate = 0.0
+
+
+def test_the_errors_name_the_optimiser():
+    with pytest.raises(TypeError, match="Adam takes Values and Tensors, got float"):
+        Adam([1.0])
+    with pytest.raises(ValueError, match="Adam moves leaves"):
+        Adam([Value(1.0) * 2.0])
+    with pytest.raises(ValueError, match="betas are two numbers"):
+        Adam([Value(1.0)], betas=(1.0, 0.9))

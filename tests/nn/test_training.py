@@ -1,5 +1,6 @@
 """nn.fit: on nodes and replayed it goes the same way, which is that of the formulas; what it refuses, and when."""
 
+import functools
 import itertools
 import operator
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 import nn
-from autodiff import ReplayError, Tensor, Value
+from autodiff import ReplayError, Tensor, Value, updates
+from autodiff.programs.machine.lanes import Lanes
+from autodiff.programs.source import Compiled
 from nn.training import fit, replayed
 
 # Sums over a batch in another order, carried on by a few steps.
@@ -135,6 +138,132 @@ def test_a_network_of_tensors_trains_as_it_is():
         fit(of_arrays, X, y, "bce", epochs=4, replay=True)
 
 
+# --- optimisers ---
+
+RULES = {
+    "momentum": (lambda parameters: "momentum", 0.05),
+    "adam": (lambda parameters: "adam", 0.05),
+    "rule": (lambda parameters: updates.SGD(0.05, 0.8, nesterov=True, weight_decay=0.01), None),
+    "object": (lambda parameters: nn.Adam(parameters, 0.03, (0.7, 0.9), 1e-4), None),
+    "another order": (lambda parameters: nn.SGD(parameters[::-1], 0.05, momentum=0.9), None),
+}
+
+
+@pytest.mark.parametrize("case", ["sse", "bce", "softmax", "huber"])
+@pytest.mark.parametrize("name", RULES)
+def test_every_optimiser_replayed_and_on_nodes(name, case):
+    make, rate = RULES[name]
+    n_in, n_outs, activations, loss = CASES[case]
+    X, y = drawn(7, n_in, n_outs[-1], seed=3)
+    one, other = (nn.MLP(n_in, n_outs, activations, init="he", seed=3) for _ in range(2))
+    optimisers = [make(model.parameters()) for model in (one, other)]
+    history = fit(one, X, y, loss, 8, rate, optimiser=optimisers[0])
+    again = [
+        *fit(other, X, y, loss, 3, rate, replay=True, optimiser=optimisers[1]),
+        *(fit(other, X, y, loss, 5, rate, replay=True, optimiser=optimisers[1]) if rate is None else []),
+    ]
+    if name in ("object", "another order"):  # which keep their state from call to call
+        assert again == pytest.approx(history, rel=1e-9)
+        np.testing.assert_allclose(numbers(other), numbers(one), rtol=1e-9, atol=1e-9)
+        for x, state in zip(optimisers[1].state, optimisers[0].state, strict=True):
+            np.testing.assert_allclose(x, state, rtol=1e-9, atol=1e-12)
+    assert again[:3] == pytest.approx(history[:3], rel=1e-9)
+    slopes = []
+    one, other = (nn.MLP(n_in, n_outs, activations, init="he", seed=4) for _ in range(2))
+    for model in (one, other):
+        fit(model, X, y, loss, 4, rate, replay=model is other, optimiser=make(model.parameters()))
+        slopes.append([parameter.grad for parameter in model.parameters()])
+    np.testing.assert_allclose(slopes[1], slopes[0], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(numbers(other), numbers(one), rtol=1e-9, atol=1e-9)
+
+
+def test_a_network_of_tensors_takes_every_optimiser():
+    X, y = drawn(10, 2, 1, seed=7)
+    for make, rate in RULES.values():
+        models = [
+            nn.MLP(2, [4, 1], ["tanh", "sigmoid"], init="he", seed=7, magnification=name)
+            for name in ("array", "scalar")
+        ]
+        histories = [fit(m, X, y, "bce", 5, rate, optimiser=make(m.parameters())) for m in models]
+        assert histories[0] == pytest.approx(histories[1], rel=1e-11)
+
+
+def test_an_epoch_costs_one_call_and_many_epochs_little_more(monkeypatch):
+    calls = []
+    for kind in (Compiled, Lanes):
+        monkeypatch.setattr(
+            kind, "descend", lambda self, *args, own=kind.descend: calls.append(args[3]) or own(self, *args)
+        )
+        monkeypatch.setattr(
+            kind, "__call__", lambda self, *args, own=kind.__call__: calls.append(1) or own(self, *args)
+        )
+    X, y = drawn(30, 2, 1, seed=16)
+    fit(nn.MLP(2, [3, 1], ["tanh", "sigmoid"], seed=16), X, y, "mse", epochs=120, replay=True, optimiser="adam")
+    assert sum(calls) == 120
+    assert len(calls) < 10
+
+
+def test_who_stops_it_on_the_way_has_the_weights_of_that_epoch(monkeypatch):
+    X, y = drawn(30, 2, 1, seed=16)
+    one, other = (nn.MLP(2, [3, 1], ["tanh", "sigmoid"], seed=16) for _ in range(2))
+    calls = []
+
+    def stopped(self, *args, own=None):
+        calls.append(args[3])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return own(self, *args)
+
+    for kind in (Compiled, Lanes):
+        monkeypatch.setattr(kind, "descend", functools.partialmethod(stopped, own=kind.descend))
+    with pytest.raises(KeyboardInterrupt):
+        fit(one, X, y, epochs=500, replay=True)
+    fit(other, X, y, epochs=sum(calls[:2]))
+    np.testing.assert_allclose(numbers(one), numbers(other), rtol=SAME_ARITHMETIC)
+
+
+@pytest.mark.parametrize("show", [None, 1, 4, 7, 50])
+def test_what_is_shown_changes_nothing(show, capsys):
+    X, y = drawn(12, 2, 1, seed=17)
+    histories, weights, printed = [], [], []
+    for replay in (False, True):
+        model = nn.MLP(2, [3, 1], ["tanh", "sigmoid"], seed=17)
+        histories.append(fit(model, X, y, "bce", 9, replay=replay, show=show, optimiser="momentum"))
+        weights.append(numbers(model))
+        printed.append(capsys.readouterr().out)
+    assert histories[1] == pytest.approx(histories[0], rel=1e-11)
+    np.testing.assert_allclose(weights[1], weights[0], rtol=SAME_ARITHMETIC, atol=SAME_ARITHMETIC)
+    assert printed[0] == printed[1]
+
+
+@pytest.mark.parametrize("replay", [False, True])
+@pytest.mark.parametrize("show", [None, 1, 2])
+def test_where_it_diverges_it_ends_before_the_step(replay, show, capsys):
+    X, y = np.array([[1.0], [2.0]]), np.array([[3.0], [-5.0]])
+
+    def quartic(y, yhat):
+        return np.mean((yhat - y) ** 4)
+
+    model = nn.MLP(1, [1], ["identity"], seed=18)
+    optimiser = nn.SGD(model.parameters(), 1.0, momentum=0.5)
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="not finite") as caught:
+        fit(model, X, y, quartic, 50, replay=replay, show=show, optimiser=optimiser)
+    [note] = caught.value.__notes__
+    epoch = int(note.split()[1].rstrip(","))
+    assert 3 < epoch < 9
+    assert np.isfinite(numbers(model)).all()
+    assert not np.isfinite([parameter.grad for parameter in model.parameters()]).all()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == (0 if show is None else epoch // show + 1)
+    # the weights are those after the steps before
+    twin = nn.MLP(1, [1], ["identity"], seed=18)
+    twins = nn.SGD(twin.parameters(), 1.0, momentum=0.5)
+    with np.errstate(all="ignore"):
+        fit(twin, X, y, quartic, epoch, optimiser=twins)
+    np.testing.assert_allclose(numbers(model), numbers(twin), rtol=1e-9)
+    np.testing.assert_allclose(optimiser.state[0], twins.state[0], rtol=1e-9)
+
+
 def test_training_goes_on_where_it_was():
     X, y = drawn(10, 2, 1, seed=8)
     one, other = (nn.MLP(2, [3, 1], ["tanh", "identity"], seed=8) for _ in range(2))
@@ -244,6 +373,11 @@ def test_a_gradient_that_is_not_finite_ends_it_and_says_when(replay):
         ({"epochs": 1.5}, TypeError, "integer"),
         ({"show": 0}, ValueError, "show=0"),
         ({"learning_rate": -1.0}, ValueError, "learning_rate is a positive number"),
+        ({"optimiser": "rmsprop"}, ValueError, "unknown optimiser 'rmsprop'; known: sgd, momentum, adam"),
+        ({"optimiser": nn.SGD}, TypeError, "an optimiser is a rule or one of"),
+        ({"optimiser": updates.Adam(), "learning_rate": 0.1}, ValueError, "leave learning_rate=0.1 out"),
+        ({"optimiser": nn.Adam([Value(1.0)]), "learning_rate": 0.1}, ValueError, "leave learning_rate out"),
+        ({"optimiser": nn.Adam([Value(1.0)])}, ValueError, "moves 1 parameters, and they are not the 3 of the model"),
     ],
 )
 @pytest.mark.parametrize("replay", [False, True])

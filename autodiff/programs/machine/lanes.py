@@ -65,11 +65,12 @@ class Lanes:
 
     def descend(
         self, inputs: Sequence[Any], lanes: Sequence[Any], n: int, steps: int, carried: Sequence[tuple[int, int]]
-    ) -> tuple[int, Any, tuple[Any, ...]]:
-        """Steps at once: (how many were taken, the first output after each of them, the inputs as they are then).
+    ) -> tuple[int, Any, tuple[Any, ...], tuple[Any, ...]]:
+        """Steps at once: (how many were taken, the first output of each of them, the inputs after them, the outputs).
 
         carried: (output, input) pairs; the output of a step is what that input of the next one begins with. It ends
-        early before a step in which a number is not finite, or the last output, the number of guards that do not hold, is not 0.
+        early before a step in which a number is not finite, or the last output, the number of guards that do not hold,
+        is not 0. The outputs are those of the last step, none if it ended early.
         """
         with self._lock:
             plan = self._plan(n)
@@ -83,7 +84,7 @@ class Lanes:
             last = list(inputs)
             for which, begin, end in plan.inputs:
                 last[which] = plan.memory[begin:end].reshape(-1, 1).copy()
-        return done, history[:done], tuple(last)
+            return done, history[:done], tuple(last), plan.read() if done == steps else ()
 
     def _steps(self, plan: Plan, steps: int, moves: Any, watched: Any, history: Any) -> int:
         """How many steps were taken, as `run` of the compiled code does."""
