@@ -41,7 +41,7 @@ class Arguments:
                 (self.fixed if kind == "fixed" else self.numbers if chosen else self.data).append(x)
                 key.append((kind, mark))
             self.parts.append((chosen, kinds, structure))
-            key.append((chosen, _hashable(structure)))
+            key.append((chosen, hashable(structure)))
         self.key: Key = tuple(key)
 
     @staticmethod
@@ -171,13 +171,14 @@ def _classified(leaf: Any, chosen: bool, position: int) -> tuple[str, Any, Any]:
     return "fixed", leaf, (type(leaf), np.shape(leaf) if isinstance(leaf, np.ndarray) else None, mark)
 
 
-def _hashable(structure: Any) -> Any:
+def hashable(structure: Any) -> Any:
+    """The structure of a tree as a key of a dictionary."""
     if structure is trees.LEAF or structure is trees.NOTHING:
         return structure
     kind, parts = structure
     if isinstance(parts, dict):
-        return kind, tuple((key, _hashable(part)) for key, part in parts.items())
-    return kind, tuple(map(_hashable, parts))
+        return kind, tuple((key, hashable(part)) for key, part in parts.items())
+    return kind, tuple(map(hashable, parts))
 
 
 def argument_names(f: Callable[..., Any], count: int) -> list[str]:

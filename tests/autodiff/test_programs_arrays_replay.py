@@ -366,6 +366,28 @@ def test_gradients_have_the_structure_and_precision_of_the_arguments():
         integers.grad(np.array([1.0, 5.0]), out=np.empty(3))
 
 
+@pytest.mark.parametrize("argnums", [-1, 0, (0, -1), (-1, 0), (2, 0, 1)])
+@pytest.mark.parametrize("over", [None, "batch"])
+def test_arguments_are_named_in_any_order_and_from_the_end(argnums, over):
+    X = np.arange(12.0).reshape(4, 3)
+    args = (np.array([1.0, 2.0, 3.0]), np.array([0.5, -1.0, 2.0]), np.array([3.0, 0.0, 1.0]))
+
+    def of_sample(a, b, c, x=X[0]):
+        return np.sum(a * b**2 * x + c * x)
+
+    def mean(a, b, c):
+        return sum(of_sample(a, b, c, x) for x in X) / len(X)
+
+    f = replay(of_sample, argnums=argnums, over=None if over is None else (X,), magnification="array")
+    value, expected = ad.value_and_grad(of_sample if over is None else mean, argnums)(*args)
+    out = np.empty(3) if isinstance(argnums, int) else tuple(np.empty(3) for _ in argnums)
+    for _ in range(2):
+        found, gradient = f.value_and_grad(*args, out=out)
+        assert found == pytest.approx(value, rel=1e-14)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-14)
+        np.testing.assert_allclose(out, expected, rtol=1e-14)
+
+
 def test_labels_may_change_from_call_to_call():
     def loss(W, X, labels):
         z = X @ W

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from autodiff import trees, updates
 from autodiff.programs import descent
-from autodiff.programs.arguments import holds_nodes
+from autodiff.programs.arguments import argument_names, hashable, holds_nodes, positions_of
 from autodiff.programs.arrays.answers import Answer, Recorder, watched
 from autodiff.programs.arrays.batching import batched
 from autodiff.programs.arrays.program import ArrayInputs, ArrayProgram, check_back_end
@@ -33,26 +32,24 @@ class ArrayArguments:
     become answers, for they may serve as indices and conditions. All else is handed to the function as it is.
     """
 
-    __slots__ = ("arrays", "chosen", "fixed", "key", "kinds", "structures")
+    __slots__ = ("arrays", "chosen", "fixed", "key", "kinds", "positions", "structures")
 
-    def __init__(self, argnums: Sequence[int], args: Sequence[Any]) -> None:
-        for number in argnums:
-            if not 0 <= number < len(args):
-                raise TypeError(f"replay: there is no argument {number} among the {len(args)} given; see argnums")
+    def __init__(self, positions: Sequence[int], args: Sequence[Any]) -> None:
+        self.positions = tuple(positions)  # of the arguments that are differentiated by, in the order asked for
         self.arrays: list[Any] = []
         self.chosen: list[int] = []  # which of the arrays are differentiated by
         self.fixed: list[Any] = []
         self.kinds: list[str] = []
         self.structures = []
-        key: list[Any] = [tuple(argnums)]
+        key: list[Any] = [self.positions]
         for position, arg in enumerate(args):
-            chosen = position in argnums
+            chosen = position in self.positions
             if type(arg) is np.ndarray:  # as it mostly is, and this takes time at every call
                 leaves, structure = [arg], trees.LEAF
             else:
                 leaves, structure = trees.flatten(arg)
             self.structures.append(structure)
-            key.append(structure if structure is trees.LEAF else _hashable(structure))
+            key.append(structure if structure is trees.LEAF else hashable(structure))
             for x in leaves:
                 if type(x) is np.ndarray and x.dtype.kind == "f" and x.dtype.isnative:
                     kind = ARRAY
@@ -71,15 +68,11 @@ class ArrayArguments:
 
     def nodes(self, f: Callable[..., Any], recorder: Recorder) -> tuple[list[Any], list[Tensor]]:
         """(arguments of nodes and answers, the nodes of the arrays)."""
-        try:
-            names = list(inspect.signature(f).parameters)
-        except (TypeError, ValueError):
-            names = []
-        names += [f"argument {i}" for i in range(len(names), len(self.structures))]
+        names = argument_names(f, len(self.structures))
         nodes: list[Tensor] = []
         args = []
         arrays, fixed, kinds = iter(self.arrays), iter(self.fixed), iter(self.kinds)
-        for structure, name in zip(self.structures, names, strict=False):
+        for structure, name in zip(self.structures, names, strict=True):
             leaves: list[Any] = []
             for place in trees.places(structure, name):
                 kind = next(kinds)
@@ -92,16 +85,16 @@ class ArrayArguments:
             args.append(trees.unflatten(structure, leaves))
         return args, nodes
 
-    def gradients(self, arrays: Sequence[Any], argnums: Any) -> Any:
-        """The gradients by the chosen arrays, in the structure of their arguments."""
+    def gradients(self, arrays: Sequence[Any], single: bool) -> Any:
+        """The gradients by the chosen arrays, in the structure of their arguments; of one argument if `single`."""
         rest, kinds, found = iter(arrays), iter(self.kinds), {}
-        numbers = (argnums,) if isinstance(argnums, int) else argnums
         for position, structure in enumerate(self.structures):
             own = [next(kinds) for _ in range(trees.count(structure))]
-            if position in numbers:
+            if position in self.positions:
                 leaves = [float(next(rest)) if kind == NUMBER else next(rest) for kind in own]
                 found[position] = trees.unflatten(structure, leaves)
-        return found[argnums] if isinstance(argnums, int) else tuple(found[position] for position in argnums)
+        gradients = tuple(found[position] for position in self.positions)
+        return gradients[0] if single else gradients
 
 
 def _classified(leaf: Any, chosen: bool, position: int) -> tuple[str, Any]:
@@ -132,15 +125,6 @@ def _mark(x: Any) -> Any:
     except TypeError:
         return (type(x), id(x))
     return (type(x), x)
-
-
-def _hashable(structure: Any) -> Any:
-    if structure is trees.LEAF or structure is trees.NOTHING:
-        return structure
-    kind, parts = structure
-    if isinstance(parts, dict):
-        return kind, tuple((key, _hashable(part)) for key, part in parts.items())
-    return kind, tuple(map(_hashable, parts))
 
 
 class ArrayRecording:
@@ -202,7 +186,7 @@ class ReplayedArrays:
         out: a tree of arrays like the gradient, into which it is written; None stands for a fresh array.
         """
         found, given = self._replayed("gradient", args, out)
-        return found[0], given.gradients(found[1:], self.argnums)
+        return found[0], given.gradients(found[1:], isinstance(self.argnums, int))
 
     def grad(self, *args: Any, out: Any = None) -> Any:
         """The gradient alone."""
@@ -221,7 +205,7 @@ class ReplayedArrays:
         return function.moved(column), history
 
     def _arguments(self, args: Sequence[Any]) -> ArrayArguments:
-        return ArrayArguments((self.argnums,) if isinstance(self.argnums, int) else self.argnums, args)
+        return ArrayArguments(positions_of(self.argnums, len(args)), args)
 
     def _recordings_of(self, key: Any) -> list[ArrayRecording]:
         recordings = self._recordings.setdefault(key, [])
@@ -231,7 +215,7 @@ class ReplayedArrays:
 
     def _replayed(self, name: str, args: Sequence[Any], out: Any) -> Any:
         arguments = self._arguments(args)
-        targets = _targets(arguments, out)
+        targets = _targets(arguments, out, isinstance(self.argnums, int))
         recordings = self._recordings_of(arguments.key)
         for i, recording in enumerate(list(recordings)):
             found = self._run(recording, name, arguments, targets)
@@ -248,10 +232,10 @@ class ReplayedArrays:
         del recordings[MOST_RECORDINGS:]
         found = self._run(recording, name, arguments, targets)
         if found is None:  # on the very edge of a comparison, which a sum in another order takes to the other side
-            found = self._without_program(name, args, targets)
+            found = self._without_program(name, args, arguments.positions, targets)
         return found, arguments
 
-    def _without_program(self, name: str, args: Sequence[Any], targets: Any) -> list[Any]:
+    def _without_program(self, name: str, args: Sequence[Any], positions: Sequence[int], targets: Any) -> list[Any]:
         """What a program would return, by the transforms."""
         if name == "value":
             with watched() as recorder:
@@ -259,8 +243,7 @@ class ReplayedArrays:
                 output = self._output(self.f(*nodes))
             array = np.array(output.data if type(output) is Tensor else output)
             return [array.item() if array.ndim == 0 else array]
-        numbers = (self.argnums,) if isinstance(self.argnums, int) else self.argnums
-        value, gradient = value_and_grad(self.f, numbers)(*args)
+        value, gradient = value_and_grad(self.f, tuple(sorted(positions)))(*args)
         leaves = trees.leaves(gradient)
         for target, x in zip(targets or (), leaves, strict=False):
             np.copyto(target, x)
@@ -306,10 +289,15 @@ class ReplayedArrays:
         return f"<replayed {self.__name__}: {len(self.programs)} programs, {self.statistics}>"
 
 
-def _targets(arguments: ArrayArguments, out: Any) -> list[Any] | None:
+def _targets(arguments: ArrayArguments, out: Any, single: bool) -> list[Any] | None:
+    """The arrays of `out`, a tree like the gradient, in the order of the arguments."""
     if out is None:
         return None
-    leaves = trees.leaves(out)
+    parts = [out] if single else out
+    if not isinstance(parts, (tuple, list)) or len(parts) != len(arguments.positions):
+        raise TypeError(f"out takes one entry for each of the {len(arguments.positions)} arguments of argnums")
+    placed = dict(zip(arguments.positions, parts, strict=True))
+    leaves = [x for position in sorted(placed) for x in trees.leaves(placed[position])]
     chosen = [arguments.arrays[i] for i in arguments.chosen]
     if len(leaves) != len(chosen):
         raise TypeError(
@@ -381,7 +369,7 @@ class ReplayedArraysOver(ReplayedArrays):
         if self.reduction is None:
             raise ValueError("replay: the losses of all samples have no one gradient; choose reduction 'mean' or 'sum'")
         arguments = self._arguments(args)
-        targets = _targets(arguments, out)
+        targets = _targets(arguments, out, isinstance(self.argnums, int))
         parts = self._split(args, arguments)
         if len(parts) == 1:
             program, arrays, _ = parts[0]
@@ -407,7 +395,7 @@ class ReplayedArraysOver(ReplayedArrays):
             else:
                 i = int(pending[0])
                 sample = [array[i] if array.ndim > 1 else np.asarray(array[i]) for array in self.batch]
-                recording, fresh = self._recorded(self._arguments([*args, *sample])), True
+                recording, fresh = self._recorded(ArrayArguments(arguments.positions, [*args, *sample])), True
                 recordings.insert(0, recording)
                 del recordings[MOST_RECORDINGS:]
             outside = recording.outside()
