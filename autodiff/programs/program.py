@@ -584,7 +584,11 @@ def record(output: Any, inputs: Any, back_end: str | None = None, data: Any = No
     same forms, whose values come after the others; by these nobody differentiates, so that they may differ from lane to
     lane, as the samples of a batch do.
 
-    Of a Tensor, with Tensors as inputs, it is a program of arrays: an ArrayProgram, which has no back ends.
+    back_end: see `Program`; by default the one that suits the program, of those that are installed. A comparison that
+    was made while the graph was built went one way, and the program goes that way always: `replay` asks it anew.
+
+    Of a Tensor, with Tensors as inputs, it is a program of arrays: an ArrayProgram, which has no back ends. Conditions
+    and indices that were worked out of numbers are constants there, too.
 
     >>> import autodiff as ad
     >>> W = ad.scalars([1.0, 2.0], name="W")
