@@ -95,6 +95,24 @@ def test_what_needs_a_sum_over_all_lanes_waits_for_it():
         np.testing.assert_allclose(found[1].sum(1), 1.0)
 
 
+def test_many_numbers_of_lanes_share_their_plans():
+    builder = Builder()
+    x = builder.emit("input", (), 0, (2, 1))
+    lane = builder.emit("lane", (), 0, (2, LANES))
+    fixed = builder.emit("data", (), np.linspace(0.0, 1.0, 2 * WIDE), (1, 2 * WIDE))  # as many as a plan has room for
+    y = builder.row(ad.TABLE["tanh"], builder.row(ad.TABLE["mul"], x, lane))
+    n = builder.emit("count", (), None, (1, 1))
+    mean = builder.row(ad.TABLE["div"], builder.sum(y, 1), n)
+    other = builder.sum(builder.row(ad.TABLE["mul"], fixed, mean), 1)
+    generator = np.random.default_rng(0)
+    function = Lanes(builder, [y, mean, other])
+    inputs = [np.array([[0.5], [-1.0]])]
+    for n in [*range(1, 12), 300, WIDE, 700, 2 * WIDE, 2 * WIDE - 1, 300, 5, N, 100]:
+        lanes = [generator.normal(size=(2, n))]
+        same(function(inputs, lanes, n), Compiled(builder, [y, mean, other])(inputs, lanes, n))
+    assert len(function._plans) < 10
+
+
 def test_two_numbers_of_lanes_in_one_program():
     generator = np.random.default_rng(1)
     x = ad.scalars(generator.normal(size=3))

@@ -17,11 +17,11 @@ import numpy as np
 from autodiff.programs.instructions import Builder
 from autodiff.programs.lowering import lowered
 from autodiff.programs.machine.loading import machine
-from autodiff.programs.machine.plans import BLOCK, Plan
+from autodiff.programs.machine.plans import BLOCK, Plan, roomy
 from autodiff.programs.machine.writing import LANE_NUMBER
 from autodiff.programs.source import Compiled
 
-MOST_PLANS = 4  # numbers of lanes for which plans are kept
+MOST_PLANS = 4  # numbers of lanes with a plan of their own; others share
 NO_MOVES = np.empty((0, 3), np.int64)
 
 
@@ -59,7 +59,7 @@ class Lanes:
     def _run(self, inputs: Sequence[Any], lanes: Sequence[Any], n: int) -> tuple[tuple[Any, ...], bool]:
         with self._lock:
             plan = self._plan(n)
-            plan.fill(inputs, lanes)
+            plan.fill(inputs, lanes, n)
             done = self._steps(plan, 1, NO_MOVES, np.array([0, -1, self.machine.flags]), plan.history)
             return (plan.read(), True) if done else ((), False)
 
@@ -74,7 +74,7 @@ class Lanes:
         """
         with self._lock:
             plan = self._plan(n)
-            plan.fill(inputs, lanes)
+            plan.fill(inputs, lanes, n)
             begins = {which: begin for which, begin, _ in plan.inputs}
             outputs = [(which, *plan.outputs[output][1:]) for output, which in carried if which in begins]
             moves = [(at, begins[which], k * w) for which, at, k, w in outputs]
@@ -119,12 +119,13 @@ class Lanes:
         return steps
 
     def _plan(self, n: int) -> Plan:
-        key = n, self.machine.threads()
-        plan = self._plans.get(key)
+        threads = self.machine.threads()
+        plan = self._plans.get((n, threads))
+        if plan is None and len(self._plans) >= MOST_PLANS:  # they vary, as of samples that go one way of several
+            n = roomy(self.builder, n)
+            plan = self._plans.get((n, threads))
         if plan is None:
-            plan = self._plans[key] = Plan(self.builder, self.outputs, *key)
-            if len(self._plans) > MOST_PLANS:
-                del self._plans[next(iter(self._plans))]
+            plan = self._plans[n, threads] = Plan(self.builder, self.outputs, n, threads)
         return plan
 
     @property

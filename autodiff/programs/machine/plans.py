@@ -52,10 +52,11 @@ NOWHERE = Place(0, FIXED, 0, 0)
 
 
 class Plan:
-    """The code of a program for n lanes, with its memory."""
+    """The code of a program, with memory for n lanes; from WIDE lanes on it runs for fewer, too."""
 
     def __init__(self, builder: Builder, outputs: Sequence[int], n: int, threads: int = 1) -> None:
         self.builder, self.n = builder, n
+        self.filled = n  # lanes of the last call
         self.slots = builder.needed(outputs)
         self.stage: dict[int, int] = {}  # even where instructions run whole, odd where they run by lanes
         self.width: dict[int, int] = {}  # the number of lanes, of a slot that is computed by lanes
@@ -75,21 +76,29 @@ class Plan:
         self.program = self.segments, self.code, self.index, self.memory
         self.history = np.empty(1)
         self.outputs = [(self._shape(slot) == (1, 1), self.place[slot].at, *self._shape(slot)) for slot in outputs]
+        self._of_batch = [builder.shapes[slot][1] == LANES for slot in outputs]
 
-    def fill(self, inputs: Sequence[Any], lanes: Sequence[Any]) -> None:
-        """Puts the inputs and the lanes into the memory."""
+    def fill(self, inputs: Sequence[Any], lanes: Sequence[Any], n: int) -> None:
+        """Puts the inputs and n lanes into the memory."""
         memory = self.memory
+        if n != self.filled:
+            self.filled = n
+            self.segments[self._widths == self.n, 1] = n
+            for at in self._counts:
+                memory[at] = n
         for which, begin, end in self.inputs:
             memory[begin:end] = inputs[which][:, 0]
         for which, begin, end in self.lanes:
-            memory[begin:end] = lanes[which].reshape(-1)
+            memory[begin:end].reshape(-1, self.n)[:, :n] = lanes[which]
 
     def read(self) -> tuple[Any, ...]:
         """The outputs: floats, and arrays that the caller may keep."""
         memory = self.memory
         return tuple(
-            float(memory[at]) if is_float else memory[at : at + k * w].reshape(k, w).copy()
-            for is_float, at, k, w in self.outputs
+            float(memory[at])
+            if is_float
+            else memory[at : at + k * w].reshape(k, w)[:, : self.filled if own else w].copy()
+            for (is_float, at, k, w), own in zip(self.outputs, self._of_batch, strict=True)
         )
 
     def _shape(self, slot: int) -> Shape:
@@ -154,6 +163,7 @@ class Plan:
         self.inputs: list[tuple[int, int, int]] = []
         self.lanes: list[tuple[int, int, int]] = []
         self._constants: list[tuple[int, Any]] = []
+        self._counts: list[int] = []
         size = self._place_sums()
         blocks: dict[Segment, Blocks] = {}
         for slot in self.slots:
@@ -169,6 +179,7 @@ class Plan:
                     self._constants.append((size, extra))
                 elif kind == "count":
                     self._constants.append((size, float(self.n)))
+                    self._counts.append(size)
                 elif kind in ("input", "lane"):
                     (self.inputs if kind == "input" else self.lanes).append((extra, size, size + k * w))
                 size += k * w
@@ -232,6 +243,7 @@ class Plan:
             size, target = self.sum_sizes.get(segment, 0), self.sum_places.get(segment, 0)
             table.append([0, width or 1, begin, len(lines), self.base, BLOCK, sums, size, target])
         self.segments = np.array(table, np.int64).reshape(-1, 9)
+        self._widths = self.segments[:, 1].copy()
         self.code = np.array(lines, np.int64).reshape(-1, 16)
         self.index = np.concatenate([np.zeros(1, np.int64), *self._tables])
 
@@ -338,6 +350,17 @@ class Plan:
 def _line(name: str, k: int, n: int, d: Place, *operands: Place, e: int = 0, t: int = 0) -> list[int]:
     a, b = (*operands, NOWHERE, NOWHERE)[:2]
     return [LANE_NUMBER[name], k, n, d.at, d.mode, d.row, *a, *b, e, t]
+
+
+def roomy(builder: Builder, n: int) -> int:
+    """A number of lanes from n on, one of few: for a plan that other numbers of lanes can share."""
+    room = WIDE
+    while room < n:
+        room *= 2
+    fixed = {w for _, w in builder.shapes}
+    while room in fixed:  # such lanes are no samples: they stay as many
+        room += ALIGNED
+    return room
 
 
 class Blocks:
