@@ -73,16 +73,16 @@ def graph_of(name: str) -> tuple[Workload, int, Callable[[], tuple[Value, list[A
 
 def recognised(program: Program) -> Program:
     """The program, with its back end chosen and what repeats turned into array instructions."""
-    if program.back_end == "numpy":
+    if program.on_tape is None and program.back_end == "numpy":
         assert program.size > 0  # which counts the instructions, and so makes them
     return program
 
 
 def generated(program: Program, p: Any) -> Program:
     """The program, with its code of value and gradient, or after its first one at p; a tape runs as it stands."""
-    if program.back_end in ("python", "numpy"):
+    if program.on_tape is None and program.back_end in ("python", "numpy"):
         program.function("value+gradient", ("value", "gradient"))
-    elif program.back_end != "tape":
+    elif program.back_end == "numba":
         program.value_and_grad(p)
     return program
 

@@ -112,10 +112,10 @@ class Program:
     """A function of plain numbers, recorded: program(*values), and its derivatives.
 
     back_end: "numba", interpreters that are compiled once, for lanes and for all else; "numpy", where lanes run as
-    arrays; "python", generated code for one number after the other; "tape", the tape as it stands, slower but at once;
-    or None: "numba" for a long program where numba is installed, else "numpy" if at least half of the nodes are lanes
-    of others (of a small program: if it has 25 times fewer instructions than nodes), else "python", or "tape" if it is
-    long.
+    arrays, and a long program with hardly any of them as it does by "tape"; "python", generated code for one number
+    after the other; "tape", the tape as it stands, slower but at once; or None: "numba" for a long program where numba
+    is installed, else "numpy" if at least half of the nodes are lanes of others (of a small program: if it has 25 times
+    fewer instructions than nodes), else "python", or "tape" if it is long.
 
     >>> import autodiff as ad
     >>> x, y = ad.Value(3.0, name="x"), ad.Value(2.0, name="y")
@@ -253,7 +253,7 @@ class Program:
 
         values: what a call takes; the inputs come back in the structure of a gradient. optimiser: "sgd", "momentum",
         "adam", or a rule of autodiff.updates. Many steps are one call, but where the tape runs as it stands ("tape",
-        and "numba" for what does not repeat) and for long "python": there a step is a gradient and an update.
+        and whatever does not repeat and is long) and for long "python": there a step is a gradient and an update.
 
         >>> import autodiff as ad
         >>> x = ad.Value(1.0)
@@ -307,14 +307,15 @@ class Program:
             chosen = self._asked
             if chosen is None and len(self.tape) * self.lanes >= COMPILED and machine.serves(self.tape):
                 chosen = "numba"
-            if chosen in (None, "numba") and not self.one_sample:
+            is_long = len(self.tape) > LONG
+            if (chosen in (None, "numba") or (chosen == "numpy" and is_long)) and not self.one_sample:
                 self._raising = Raising.if_it_repeats(self.tape)
             lanes = self.one_sample or self._raising is not None
             if chosen is None and self._raising is not None and len(self.tape) <= FEW and self._raising.width < WIDE:
                 self._raising, lanes = None, False
             if chosen is None:
-                chosen = "numpy" if lanes else "tape" if len(self.tape) > LONG else "python"
-            if chosen == "tape":
+                chosen = "numpy" if lanes else "tape" if is_long else "python"
+            if chosen == "tape" or (chosen == "numpy" and is_long and not lanes):
                 self._on_tape = Interpreted(self.tape)
             elif chosen == "numba" and not lanes:
                 self._on_tape = Scalars(self.tape)

@@ -402,15 +402,17 @@ def test_lanes_of_a_small_program_pay_where_they_are_wide(count, back_end):
     assert record(y, list(x)).back_end == back_end
 
 
-def test_a_long_graph_without_repetition_runs_at_once(monkeypatch):
+@pytest.mark.parametrize(("asked", "chosen"), [(None, "tape"), ("numpy", "numpy")])
+def test_a_long_graph_without_repetition_runs_at_once(monkeypatch, asked, chosen):
     monkeypatch.setattr(machine, "serves", lambda tape: False)
     x, a = ad.Value(0.5), ad.Value(0.999)
     y = x
     for _ in range(6000):
         y = y * a + ad.tanh(x) / 3.0
     value, gradient = eager(y, [x, a])
-    program = record(y, [x, a])
-    assert program.back_end == "tape"
+    program = record(y, [x, a], asked)
+    assert program.back_end == chosen
+    assert program.on_tape is not None
     assert program.value_and_grad(0.5, 0.999) == (value, gradient)
 
 
