@@ -3,7 +3,7 @@
 W1  the document's MLP [2, 4, 3, 1], relu, relu, sigmoid, mean cross-entropy
 W2  a chain x = x * a + b
 W3  a random DAG, in which hardly anything repeats
-W4  W1 with 1000 samples, trained by 150 steps of gradient descent
+W4  W1 with 1000 samples, trained by 150 steps of gradient descent, which `descend` takes in few calls
 W5  micrograd's moons demo, MLP(2, [16, 16, 1]), hinge loss and L2
 
 The number behind the name is that of the samples or operations. A round takes the parts apart, on the same numbers:
@@ -191,43 +191,32 @@ def train(
                 b[k] -= RATE * db[k]
         return flat(W, b)
 
-    def loop(value_and_grad: Callable[[Any], Any]) -> Any:
-        p = numbers.copy()
-        for _ in range(EPOCHS):
-            _, gradient = value_and_grad(p)
-            p -= RATE * gradient
-        return p
+    def trained(function: Any, start: Any, steps: int = EPOCHS) -> Any:
+        return function.descend(start, steps=steps, learning_rate=RATE)[0]
 
-    def whole(output: Value, inputs: Any) -> Any:
-        nonlocal chosen
-        program = generated(record(output, inputs, back_end), numbers)
-        chosen = program.back_end
-
-        def step(p: Any) -> tuple[float, Any]:
-            value, (gradient,) = program.value_and_grad(p)
-            return value, gradient
-
-        return step
+    def prepared(output: Value, inputs: Any) -> Program:
+        program = record(output, inputs, back_end)
+        trained(program, [numbers], 1)  # by the code of all further steps
+        return program
 
     def over() -> Any:
         asked = back_end if back_end in BATCHES else None
-        return loop(replay(one_sample, over=(X, y[:, 0]), back_end=asked).value_and_grad)
+        return trained(replay(one_sample, over=(X, y[:, 0]), back_end=asked), numbers)
 
-    chosen = ""
     times: Times = {part: [] for part in ("build", "hand", "prepare", "loop", "over")}
     for _ in range(rounds + 1):
         seconds = {}
         seconds["hand"], expected = timed(hand, now)
         seconds["over"], batch = timed(over, now)
         seconds["build"], graph = timed(build, now)
-        seconds["prepare"], step = timed(whole, now, *graph)
+        seconds["prepare"], program = timed(prepared, now, *graph)
         del graph
-        seconds["loop"], weights = timed(loop, now, step)
+        seconds["loop"], (weights,) = timed(trained, now, program, [numbers])
         for engine, found in (("program", weights), ("over", batch)):
             check(f"{name} trained", engine, (0.0, planted(found, plant == engine)), (0.0, [expected]))
         for part, spent in seconds.items():
             times[part].append(spent)
-    return {part: spent[1:] for part, spent in times.items()}, chosen
+    return {part: spent[1:] for part, spent in times.items()}, program.back_end
 
 
 # --- reports ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from autodiff.programs.labels import ODD, commuting_rows, mixed
 from autodiff.programs.recording import DATA, INPUT, Tape, distinct
 from autodiff.programs.sums import signs_of
 
-WINDOWS, SHARE, LEAST = 8, 32, 120  # so many windows; a 32nd of the tape in all, of 120 nodes each at least
+FEW, MANY, APART = 4, 8, 5000  # so few windows, or as many as lie so many nodes apart, up to so many
+SHARE, LEAST = 32, 120  # a 32nd of the tape in all, of 120 nodes each at least
 STEPS = 2  # that are looked at below an operand outside of the window
 PIECES, PIECES_SHARE = 4, 6  # so many pieces; a 6th of the tape in all, where many recurrences are told from one
 SPANS = (1, 2, 4, 8)  # which make a run of 16 rows
@@ -25,8 +26,9 @@ SPANS = (1, 2, 4, 8)  # which make a run of 16 rows
 def seems_to_repeat(tape: Tape) -> bool:
     """Whether half of what is computed would be lanes of something else, as it seems, were all inputs alike."""
     first, size = int(np.argmax(tape.code > DATA)), len(tape)
-    width = min(max(LEAST, size // (WINDOWS * SHARE)), size - first)
-    begins = np.linspace(first, size - width, WINDOWS).astype(int)[:, None]
+    windows = min(max(FEW, size // APART), MANY)
+    width = min(max(LEAST, size // (windows * SHARE)), size - first)
+    begins = np.linspace(first, size - width, windows).astype(int)[:, None]
     nodes = begins + np.arange(width)
     is_add, commutes = signs_of(tape)[:, 0] != 0, commuting_rows(tape)
     rows = mixed(np.arange(len(tape.rows), dtype=np.uint64))
@@ -41,10 +43,9 @@ def seems_to_repeat(tape: Tape) -> bool:
         below = of_a * ODD[2] + of_b * np.where(commutes[code], ODD[2], ODD[3])
         return rows[code] + np.where(is_add[code], ODD[0], below)
 
-    operands = [x[nodes] for x in (tape.a, tape.b)]
-    outside = [np.zeros(nodes.shape, np.int64) for _ in operands]
-    for x, of_x in zip(operands, outside, strict=True):
-        of_x[x < begins] = known(x[x < begins], STEPS) >> np.uint64(8)
+    operands = np.stack([tape.a[nodes], tape.b[nodes]])
+    is_outside, outside = operands < begins, np.zeros(operands.shape, np.int64)
+    outside[is_outside] = known(operands[is_outside], STEPS) >> np.uint64(8)
     different = 0
     adds, commuting = is_add.tolist(), commutes.tolist()
     for begin, *columns in zip(begins.ravel().tolist(), tape.code[nodes], *operands, *outside, strict=True):

@@ -7,6 +7,7 @@ would be frozen; that is refused. So is code that asks whether arithmetic raises
 
 from __future__ import annotations
 
+import gc
 import opcode
 import sys
 import threading
@@ -61,17 +62,26 @@ class Watched:
 
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
-        self.made = float("0")  # their grad, told apart by identity
+        self.made = float("0")  # their grad, told apart by identity: a node with another one was found elsewhere
         self.refused: ReplayError | None = None  # raised at the end too: code may catch it, or run in another thread
-
-    def has_made(self, node: Value) -> bool:
-        """Whether the node was made meanwhile, and not found elsewhere."""
-        return node.grad is self.made
 
     def refuse(self, error: ReplayError) -> NoReturn:
         """Raises the error, and remembers it."""
         self.refused = self.refused or error
         raise error
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Inside, Python's garbage collector rests: it would walk over a growing graph, and all else, to find nothing."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @contextmanager

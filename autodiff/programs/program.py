@@ -35,6 +35,7 @@ from autodiff.value import Value
 
 BACK_ENDS = ("python", "numpy", "numba", "tape")
 VERSION = 1  # of the files
+FLOAT = np.dtype(float)
 COMPILED = 1000  # numbers in a call, from which on it pays to load the compiled interpreters
 FEW, WIDE = 1000, 25  # of so few nodes, lanes pay if an instruction on arrays computes so many numbers on average
 LONG = 10_000  # nodes, from which on it would take seconds to compile what does not repeat
@@ -43,7 +44,7 @@ LONG = 10_000  # nodes, from which on it would take seconds to compile what does
 class Inputs:
     """How the values of a call become one column of numbers, and a gradient becomes what the caller passed."""
 
-    __slots__ = ("many", "offsets", "only_numbers", "shapes", "size", "structure")
+    __slots__ = ("many", "offsets", "one_array", "only_numbers", "shapes", "size", "structure")
 
     def __init__(self, structure: Any, shapes: Sequence[Any], many: bool) -> None:
         self.structure, self.shapes, self.many = structure, [tuple(shape) for shape in shapes], many
@@ -53,6 +54,8 @@ class Inputs:
         self.only_numbers = (
             many and all(shape == () for shape in self.shapes) and structure[1] == [trees.LEAF] * len(sizes)
         )
+        alone = structure is trees.LEAF or (many and structure in ((list, [trees.LEAF]), (tuple, [trees.LEAF])))
+        self.one_array = self.shapes[0] if alone and self.shapes[0] != () else None  # its shape
 
     @property
     def count(self) -> int:
@@ -61,6 +64,10 @@ class Inputs:
 
     def column(self, values: Sequence[Any]) -> Any:
         """The numbers of all values, (p, 1)."""
+        if self.one_array is not None and len(values) == 1 and type(values[0]) is np.ndarray:
+            [array] = values
+            if array.shape == self.one_array and array.dtype == FLOAT:
+                return array.copy().reshape(-1, 1)
         if self.only_numbers and len(values) == self.size:
             column = np.array(values)
             if column.dtype == float and column.shape == (self.size,):
@@ -98,6 +105,9 @@ class Inputs:
 
     def split(self, column: Any) -> Any:
         """A gradient (p, 1) as what was recorded: floats and arrays; a list of them for a list of inputs."""
+        if self.one_array is not None and type(column) is np.ndarray:
+            whole = (column + 0.0).reshape(self.one_array)
+            return self.structure[0]([whole]) if self.many else whole
         column = np.reshape(column, (-1, 1)) + 0.0  # as on nodes, no gradient is -0.0
         if self.only_numbers:
             return column.ravel().tolist()
@@ -193,14 +203,12 @@ class Program:
         """The numbers of the inputs, and those of the data, which come after them."""
         if self.one_sample:
             raise TypeError("the program of one sample runs over a batch: call the replayed function that recorded it")
-        count, given = self.inputs.count, None
         if self.given is None:
-            column = self.inputs.column(values)
-        elif len(values) != count + self.given.count:
+            return self.inputs.column(values), None
+        count = self.inputs.count
+        if len(values) != count + self.given.count:
             raise TypeError(f"the program takes {count} values and {self.given.count} of data, got {len(values)}")
-        else:
-            column, given = self.inputs.column(values[:count]), self.given.column(values[count:])
-        return column, given
+        return self.inputs.column(values[:count]), self.given.column(values[count:])
 
     @staticmethod
     def _held(found: tuple[float, Any] | None) -> tuple[float, Any]:
@@ -289,14 +297,16 @@ class Program:
     @property
     def back_end(self) -> str:
         """Which back end runs it."""
-        self._settle()
+        if self._chosen is None:
+            self._settle()
         assert self._chosen is not None
         return self._chosen
 
     @property
     def on_tape(self) -> Interpreted | Scalars | None:
         """What runs the tape as it stands, if it runs so."""
-        self._settle()
+        if self._chosen is None:
+            self._settle()
         return self._on_tape
 
     def _settle(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from autodiff import trees, updates
 from autodiff.programs import descent, exports
 from autodiff.programs.arguments import Arguments, Key, checked_argnums, holds_nodes, positions_of
-from autodiff.programs.guards import ALONE, watched
+from autodiff.programs.guards import ALONE, uncollected, watched
 from autodiff.programs.program import Inputs, Program, number
 from autodiff.programs.recording import DATA, INPUT, Tape, distinct, taped
 from autodiff.programs.sums import seen_from_outside
@@ -189,7 +189,7 @@ class Replayed:
 
     def fresh(self, arguments: Arguments) -> Recording:
         """Another recording, for these arguments."""
-        with ALONE:
+        with ALONE, uncollected():
             recording = self._recorded(arguments)
         recordings = self._recordings_of(arguments)
         recordings.insert(0, recording)
@@ -218,9 +218,9 @@ class Replayed:
         args, numbers, data = arguments.nodes(self.f)
         with watched([self.f, *arguments.fixed], [*numbers, *data]) as found:
             output = self._output(self.f(*args))
-        size, nodes = len(numbers), list[Value]()
+        size, nodes, made = len(numbers), list[Value](), found.made
         tape = taped([output], numbers, data, found.decisions, nodes)
-        places = _captured(tape, [not found.has_made(node) for node in nodes])
+        places = _captured(tape, [node.grad is not made for node in nodes])
         captured = [nodes[i] for i in places]
         if all(node.op is None for node in captured):
             tape.code[places] = INPUT
@@ -228,7 +228,7 @@ class Replayed:
         else:  # what was computed elsewhere is an input too, whatever it was made of
             tape = taped([output], [*numbers, *captured], data, found.decisions)
         for node in nodes:  # f may have kept some of them
-            if found.has_made(node):
+            if node.grad is made:
                 node.grad = NO_GRAD
         del output, args, numbers, data, nodes  # the graph goes
         found.decisions.clear()
@@ -419,7 +419,7 @@ class ReplayedOver(Replayed):
         """Another recording, for these arguments and sample i."""
         sample = self._sample(i)
         one = Arguments(self.f, arguments.positions, [*arguments.args(), *sample])
-        with ALONE:
+        with ALONE, uncollected():
             recording = self._recorded(one, one_sample=True)
         recording.program.signature.over(len(sample), self.reduction)
         self._recordings_of(arguments).append(recording)

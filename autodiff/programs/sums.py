@@ -45,16 +45,13 @@ class Sums:
 
     def __init__(self, tape: Tape) -> None:
         size = len(tape)
-        code, a, b = tape.code, tape.a, tape.b
+        code, a, b = tape.code.astype(np.intp), tape.a, tape.b  # an index as NumPy wants it, once for all tables
         signs = signs_of(tape)
-        interior = np.flatnonzero(code > DATA)
-        two = interior[tape.two_nodes()[code[interior]]]
-        uses = np.bincount(a[interior], minlength=size) + np.bincount(b[two], minlength=size)
+        made, is_two, is_add = code > DATA, tape.two_nodes()[code], (signs[:, 0] != 0)[code]
+        self.uses = np.bincount(a[made], minlength=size) + np.bincount(b[is_two], minlength=size)
+        uses = self.uses.copy()
         uses[seen_from_outside(tape)] += 2
-        adds = np.flatnonzero(signs[code, 0])
-        adds_two = two[signs[code[two], 0] != 0]
-        is_add = np.zeros(size, bool)
-        is_add[adds] = True
+        adds, adds_two = np.flatnonzero(is_add), np.flatnonzero(is_add & is_two)
         # the ends of its edges to what it adds: at a, and at b
         child, term = np.concatenate([adds, adds_two]), np.concatenate([a[adds], b[adds_two]])
         sign = np.concatenate([signs[code[adds], 0], signs[code[adds_two], 1]])
@@ -92,6 +89,4 @@ class Sums:
             np.add.at(self.constant, root[shifts], tape.constant[shifts] * (total[shifts] * signs[code[shifts], 2]))
         self.shifted = np.zeros(size, bool)
         self.shifted[root[shifts]] = True
-        plain, plain_two = (which[~(self.inner | kept)[which]] for which in (interior, two))
-        self.uses = np.bincount(a[plain], minlength=size) + np.bincount(b[plain_two], minlength=size)
-        self.uses += np.bincount(self.term, minlength=size)
+        self.uses[self.inner] = 0  # by another inner node, or by the sum

@@ -52,10 +52,10 @@ class Machine:
 
 def _call_once(module: Any) -> None:
     """Compiles what is there, or reads it from the disk: on a program of one number, so that nothing fails later."""
-    nothing, none = np.empty(0), np.empty(0, np.int32)
+    none, column = np.empty(0, np.int32), np.empty((0, 1))
     tape = np.empty(0, np.uint8), np.empty((4, 0), np.int32), np.zeros(2), 1, 0, np.empty((0, 4), np.int64)
-    module.value(*tape, none, nothing, none, nothing)
-    module.value_and_grad(*tape, none, nothing, none, nothing, nothing)
+    module.value(*tape, none, column)
+    module.value_and_grad(*tape, none, column, column)
     module.schedule(tape[0], np.empty(0, np.int64), none, none, np.empty(0, bool), 0)
     module.run(
         np.empty((0, 9), np.int64), np.empty((0, 16), np.int64), np.zeros(1, np.int64), np.zeros(1), 1,

@@ -21,7 +21,6 @@ from autodiff.programs.recording import DATA, Tape
 
 KINDS = {name: number for number, name in enumerate(COMPARISONS)}
 KEPT = 50_000_000  # bytes of working memory that stay between calls
-NOTHING = np.empty(0)
 ADD, MUL = NUMBER["add", ""], NUMBER["mul", ""]
 
 
@@ -59,9 +58,8 @@ class Scalars:
         self.output = int(register[tape.outputs[0]])
         self._fuse(a, b)
         self.ints = np.stack([a, b, of_a, of_b])
-        self.places, self.data_places = (
-            np.where(places >= 0, register[places], -1).astype(np.int32) for places in (tape.inputs, tape.data)
-        )
+        given = np.concatenate([tape.inputs, tape.data])
+        self.places = np.where(given >= 0, register[given], -1).astype(np.int32)
         at = {c: i for i, c in enumerate(compared, len(sources) + len(folded))}
         self.guards = np.array(
             [
@@ -71,7 +69,7 @@ class Scalars:
             np.int64,
         ).reshape(-1, 4)
         self.constants = np.concatenate([tape.constant[sources], tape.constant[made[folded]], compared])
-        self._floats = NOTHING
+        self._floats = np.empty(0)
         self._lock = threading.Lock()
 
     def _fuse(self, a: Any, b: Any) -> None:
@@ -96,25 +94,19 @@ class Scalars:
 
     def run(self, numbers: Any, data: Any, gradient: bool, checked: bool = True) -> tuple[float, Any] | None:
         """(value, gradient (p, 1) if asked for); None where a guard does not hold."""
-        run, slopes, sizes = self.machine.module, None, self.first + len(self.ops)
+        module, registers, slopes = self.machine.module, self.first + len(self.ops), None
+        given = numbers if data is None else np.concatenate([numbers, data])
         with self._lock:
+            floats = self._memory(2 * (registers + len(self.ops)) if gradient else registers)
+            call = self.ops, self.ints, floats, self.first, self.output, self.guards, self.places, given
             if gradient:
-                slopes = np.empty((len(self.places), 1))
-                floats = self._memory(2 * (sizes + len(self.ops)))
-                flags, broken = run.value_and_grad(*self._call(floats, numbers, data), slopes[:, 0])
+                slopes = np.empty(numbers.shape)
+                flags, broken = module.value_and_grad(*call, slopes)
             else:
-                floats = self._memory(sizes)
-                flags, broken = run.value(*self._call(floats, numbers, data))
+                flags, broken = module.value(*call)
             value = float(floats[self.output])
         if broken and checked:
             return None
         if flags & self.machine.flags:
             return Interpreted(self.tape).run(numbers, data, gradient, checked=False)
         return value, slopes
-
-    def _call(self, floats: Any, numbers: Any, data: Any) -> tuple[Any, ...]:
-        given = NOTHING if data is None else data.reshape(-1)
-        return (
-            self.ops, self.ints, floats, self.first, self.output, self.guards, self.places, numbers.reshape(-1),
-            self.data_places, given,
-        )  # fmt: skip

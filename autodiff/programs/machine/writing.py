@@ -170,13 +170,10 @@ def sorted_by(keys, order, number):
 
 DRIVERS = f'''
 @{INTERPRETER}
-def started(floats, registers, places, numbers, data_places, data):
+def started(floats, places, numbers):
     for i in range(len(places)):
         if places[i] >= 0:
-            floats[places[i]] = numbers[i]
-    for i in range(len(data_places)):
-        if data_places[i] >= 0:
-            floats[data_places[i]] = data[i]
+            floats[places[i]] = numbers[i, 0]
 
 
 @{INTERPRETER}
@@ -204,11 +201,11 @@ def broken(guards, v):
 
 
 @{INTERPRETER}
-def value(ops, ints, floats, first, output, guards, places, numbers, data_places, data):
+def value(ops, ints, floats, first, output, guards, places, numbers):
     """(flags of the processor, whether a guard does not hold)."""
     size = len(ops)
     v = floats[: first + size]
-    started(v, first, places, numbers, data_places, data)
+    started(v, places, numbers)
     kernels.clear_flags(-1)
     values(ops, ints[0], ints[1], first, v, 0, output - first + 1)
     flags = kernels.raised_flags(-1)
@@ -219,14 +216,14 @@ def value(ops, ints, floats, first, output, guards, places, numbers, data_places
 
 
 @{INTERPRETER}
-def value_and_grad(ops, ints, floats, first, output, guards, places, numbers, data_places, data, gradient):
+def value_and_grad(ops, ints, floats, first, output, guards, places, numbers, gradient):
     """The same, and the gradient."""
     size = len(ops)
     registers = first + size
     v, adjoints = floats[:registers], floats[registers : 2 * registers]
     da, db = floats[2 * registers : 2 * registers + size], floats[2 * registers + size : 2 * registers + 2 * size]
     last = output - first
-    started(v, first, places, numbers, data_places, data)
+    started(v, places, numbers)
     kernels.clear_flags(-1)
     values_and_locals(ops, ints[0], ints[1], first, v, 0, last + 1, da, db)
     if len(guards):
@@ -241,8 +238,8 @@ def value_and_grad(ops, ints, floats, first, output, guards, places, numbers, da
         adjoints[i] = 0.0
     adjoints[output] = 1.0
     reverse(ops, ints[0], ints[2], ints[3], da, db, first, adjoints, last)
-    for i in range(len(places)):
-        gradient[i] = adjoints[places[i]] if places[i] >= 0 else 0.0
+    for i in range(len(gradient)):
+        gradient[i, 0] = adjoints[places[i]] if places[i] >= 0 else 0.0
     return flags | kernels.raised_flags(-1), False
 
 
