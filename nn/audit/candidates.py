@@ -10,7 +10,7 @@ import numpy as np
 
 from nn.audit import fitted
 from nn.audit.explanation import looseness
-from nn.audit.hypotheses import COMBINED, DZ, SLOPES
+from nn.audit.hypotheses import COMBINED, DZ, SLOPES, slopes_of_parts
 from nn.audit.rules import Known
 from nn.audit.steps import Hypothesis, Step, factors, made, name_of, odd_factors
 
@@ -53,9 +53,9 @@ class Candidates:
             yield from self._factors((name, number) for name, number in every if number != 1.0)
             yield fitted.hypothesis("dz", "zero", "it is zero throughout"), 0.0 * self.step.right.value
         yield from self._named()
-        yield from fitted.slopes(self.step)
+        yield from fitted.slopes(self.step, self.scale)
         if self.hidden or self.step.claim is None:
-            yield from fitted.clipped(self.step)
+            yield from fitted.clipped(self.step, self.scale)
         if self.step.claim is None:
             yield from fitted.samples_of_dz(self.step)
             yield from fitted.added(self.step)
@@ -72,7 +72,7 @@ class Candidates:
     def _named(self) -> Iterator[fitted.Candidate]:
         """The mistakes of dz_k itself, and those of a da_k that nobody claimed, passed on by f'."""
         together = COMBINED if self.last else []
-        for hypothesis in [*SLOPES, *(together if self.hidden else [])]:
+        for hypothesis in [*SLOPES, *slopes_of_parts(self.step), *(together if self.hidden else [])]:
             yield from self._of_dz(hypothesis)
         for hypothesis in self.hidden:
             da = self.of_da(hypothesis)
@@ -82,7 +82,7 @@ class Candidates:
             yield from self._of_dz(hypothesis)
 
     def _of_dz(self, hypothesis: Hypothesis) -> Iterator[fitted.Candidate]:
-        value = made(hypothesis, self.step)
+        value = made(hypothesis, replace(self.step, right=self.step.right.scaled(1.0 / self.scale)))
         if value is not None:
             yield hypothesis, self.scale * value
 
@@ -129,7 +129,7 @@ class Candidates:
         step = self.step
         known: list[Hypothesis | None] = [None]
         ones = np.ones(step.right.value.shape)
-        if step.name == "softmax":
+        if not step.is_elementwise:
             columns = [[self.passed(da) for da in upstreams]]
             for hypothesis in DZ:
                 column = [made(hypothesis, replace(step, da=da)) for da in upstreams]
@@ -138,7 +138,7 @@ class Candidates:
                     columns.append([self.scale * value for value in column])
             return known, np.array(columns).swapaxes(0, 1)
         slopes = [self.scale * step.slope]
-        for hypothesis in [*SLOPES, *DZ]:
+        for hypothesis in [*SLOPES, *slopes_of_parts(step), *DZ]:
             up, down = (made(hypothesis, replace(step, da=sign * ones)) for sign in (1.0, -1.0))
             if np.shape(up) == ones.shape and np.isfinite(up).all() and np.array_equal(up, -down):  # it is linear in da
                 known.append(hypothesis)

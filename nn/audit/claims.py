@@ -13,6 +13,7 @@ from nn.by_hand import ACTIVATIONS, LOSSES, REDUCTIONS
 from nn.initializers import check_sizes
 
 NAME = re.compile(r"(z|a|da|dz|dW|db)_?(\d+)")
+UNNAMED = ""  # an activation or a loss that is none of the tables
 ALIASES = {"yhat": "a{L}", "dyhat": "da{L}"}
 
 
@@ -26,8 +27,10 @@ class Case:
     """
 
     sizes: tuple[int, ...]
-    activations: tuple[str, ...]  # of layers 1..L, at [0..L-1]
-    loss: str
+    activations: tuple[str, ...]  # of layers 1..L, at [0..L-1]; UNNAMED for one that is none of the table
+    functions: tuple[Any, ...]  # the activations themselves, as in nn.by_hand.ACTIVATIONS
+    loss: str  # UNNAMED for one that is none of the table
+    objective: Any  # the loss itself, as in nn.by_hand.LOSSES
     reduction: str | None
     sign: float
     W: list[Any]
@@ -63,8 +66,8 @@ class Case:
 def case(
     *,
     sizes: Sequence[int],
-    activations: Sequence[str] | str,
-    loss: str,
+    activations: Sequence[Any] | str,
+    loss: Any,
     reduction: str | None,
     layout: str,
     W: Sequence[Any],
@@ -77,15 +80,17 @@ def case(
     loss_value: float | None = None,
     direction: str = "ascent",
 ) -> Case:
-    """The Case of these arguments; ValueError or TypeError, naming the argument, where they do not fit."""
+    """The Case of these arguments; ValueError or TypeError, naming the argument, where they do not fit.
+
+    An activation is a name, or an object as in nn.by_hand.ACTIVATIONS; the loss likewise.
+    """
     widths = check_sizes(sizes)
     L = len(widths) - 1
-    names = (activations,) * L if isinstance(activations, str) else tuple(activations)
-    if len(names) != L:
-        raise ValueError(f"activations has {len(names)} names for {L} layers")
-    for name in names:
-        _known("activation", name, ACTIVATIONS)
-    _known("loss", loss, LOSSES)
+    listed = (activations,) * L if isinstance(activations, str) else tuple(activations)
+    if len(listed) != L:
+        raise ValueError(f"activations has {len(listed)} names for {L} layers")
+    names, functions = zip(*(_named("activation", f, "value", ACTIVATIONS) for f in listed), strict=True)
+    loss, objective = _named("loss", loss, "derivative", LOSSES)
     if loss == "mse":
         loss, reduction = "sse", None if reduction is None else "mean_elements"
     if reduction is not None:
@@ -111,10 +116,10 @@ def case(
             continue
         rows, columns = {"dW": (widths[k - 1], widths[k]), "db": (1, widths[k])}.get(kind, (n, widths[k]))
         try:
-            found[kind, k] = given.matrix(name, claim, layout, rows, columns)
+            found[kind, k] = given.matrix(name, claim, layout, rows, columns, claimed=True)
         except ValueError as error:
             try:
-                found[kind, k] = given.matrix(name, np.asarray(claim, float).T, layout, rows, columns)
+                found[kind, k] = given.matrix(name, np.asarray(claim).T, layout, rows, columns, claimed=True)
                 turned[kind, k] = str(error)
             except ValueError:
                 wrong[f"{kind}{k}"] = (kind, k, str(error), claim)
@@ -124,8 +129,8 @@ def case(
         before = (X0, given.matrix("previous y", previous[1], layout, X0.shape[0], widths[-1]))
     sign = -1.0 if direction == "descent" else 1.0
     return Case(
-        widths, names, loss, reduction, sign, weights, biases, inputs, targets, found, given.eps, given.tiny, layout,
-        before, learning_rate, loss_value, wrong, turned,
+        widths, names, functions, loss, objective, reduction, sign, weights, biases, inputs, targets, found,
+        float(given.kind.eps), float(given.kind.tiny), layout, before, learning_rate, loss_value, wrong, turned,
     )  # fmt: skip
 
 
@@ -145,9 +150,25 @@ class Precision:
     """Reads arrays as float64 matrices in the row layout, and keeps the coarsest precision that came."""
 
     def __init__(self) -> None:
-        self.eps, self.tiny = float(np.finfo(float).eps), float(np.finfo(float).tiny)
+        self._kinds: list[Any] = [np.finfo(float)]
+        self._parts = self._filled = 0
 
-    def matrix(self, name: str, value: Any, layout: str, rows: int | None, columns: int) -> Any:
+    def meets(self, array: Any, claimed: bool = False) -> None:
+        """Takes note of the precision of an array; claims may be of a lower one than their type tells."""
+        if array.dtype.kind == "f":
+            self._kinds.append(np.finfo(array.dtype))
+        if claimed:
+            parts, filled = single_digits(array)
+            self._parts, self._filled = self._parts + parts, self._filled + filled
+
+    @property
+    def kind(self) -> Any:
+        """np.finfo of the coarsest type that came, or that numbers were rounded to before."""
+        if self._filled >= max(2, 0.6 * self._parts):
+            self._kinds.append(np.finfo(np.float32))
+        return max(self._kinds, key=lambda kind: float(kind.eps))
+
+    def matrix(self, name: str, value: Any, layout: str, rows: int | None, columns: int, claimed: bool = False) -> Any:
         """(rows, columns); 1-d where it is not ambiguous. ValueError for another shape, TypeError for no numbers."""
         try:
             array = np.asarray(value)
@@ -160,9 +181,7 @@ class Precision:
                 raise TypeError(f"{name} holds objects, expected real numbers") from None
         if array.dtype.kind not in "fiub":
             raise TypeError(f"{name} holds {array.dtype}, expected real numbers")
-        if array.dtype.kind == "f":
-            kind = np.finfo(array.dtype)
-            self.eps, self.tiny = max(self.eps, float(kind.eps)), max(self.tiny, float(kind.tiny))
+        self.meets(array, claimed)
         array = array.astype(float)
         if array.ndim == 1 and (columns == 1 or rows == 1):
             array = array.reshape((-1, 1) if columns == 1 and rows != 1 else (1, -1))
@@ -177,6 +196,27 @@ class Precision:
         return array
 
 
+def single_digits(array: Any) -> tuple[int, int]:
+    """(how many numbers of float64 are fractions, how many of these fill float32) if all fit into float32, else (0, 0).
+
+    Most of those that were computed in float32 fill it. Whole numbers, short fractions such as 0.375, and differences
+    of nearly equal numbers fit without that.
+
+    >>> tenths = np.array([0.1, 0.2, 0.3])
+    >>> single_digits(tenths), single_digits(tenths.astype(np.float32).astype(float))
+    ((0, 0), (3, 3))
+    """
+    if array.dtype != np.float64:
+        return 0, 0
+    numbers = array[np.isfinite(array)]
+    with np.errstate(all="ignore"):
+        if not (numbers.astype(np.float32) == numbers).all():
+            return 0, 0
+    parts = numbers[numbers != np.rint(numbers)]
+    digits = np.frexp(parts)[0] * 2.0**20
+    return int(parts.size), int((digits != np.rint(digits)).sum())
+
+
 def _per_layer(name: str, arrays: Sequence[Any], L: int) -> list[Any]:
     listed = list(arrays)
     if len(listed) == L + 1 and listed[0] is None:
@@ -184,6 +224,14 @@ def _per_layer(name: str, arrays: Sequence[Any], L: int) -> list[Any]:
     if len(listed) != L:
         raise ValueError(f"{name} is a list of {L} arrays, one per layer, got {len(listed)}")
     return listed
+
+
+def _named(what: str, given: Any, method: str, known: Mapping[str, Any]) -> tuple[str, Any]:
+    """(name, object) of an activation or a loss, by its name or as it stands."""
+    if hasattr(given, method):
+        return UNNAMED, given
+    _known(what, given, known)
+    return given, known[given]
 
 
 def _known(what: str, name: Any, known: Any) -> None:

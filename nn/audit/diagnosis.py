@@ -16,7 +16,7 @@ from nn.audit.report import Cause, Report, merged
 from nn.audit.rules import SAFETY
 from nn.audit.steps import factors
 from nn.audit.walk import PLACES, PLAIN, Reading, Walk, truth
-from nn.by_hand import LOSSES, REDUCTIONS
+from nn.by_hand import REDUCTIONS
 
 
 def audit_claims(
@@ -185,7 +185,7 @@ def _of_the_loss(given: Case, reduction: str) -> list[str]:
         return []
     with np.errstate(all="ignore"):
         yhat = Walk(replace(given, claims={}), reduction, PLACES[0]).a[-1].value
-        total = float(LOSSES[given.loss].terms(given.y, yhat).sum())
+        total = float(given.objective.terms(given.y, yhat).sum())
     right, close = total / REDUCTIONS[reduction](given.n, given.m), max(1e-6, 1e3 * given.eps)
     if not np.isfinite(right) or abs(given.loss_value - right) <= close * abs(right):
         return []

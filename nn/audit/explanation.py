@@ -173,7 +173,7 @@ def _constant(step: Step, claim: Any) -> Iterator[Reading]:
 def _clipped(step: Step, claim: Any) -> Iterator[Reading]:
     right = step.right.value
     top, low, high = float(np.abs(claim).max()), float(claim.min()), float(claim.max())
-    if (np.abs(right) > top).any():
+    if (np.abs(right) > top).any() and (claim.size > 1 or is_round(top)):  # one number is clipped at itself
         rule = "its elements are clipped"
         yield "clipped", f"its elements are clipped at {top:.6g}", f"{top:.6g}", rule, np.clip(right, -top, top)
     if low == 0.0 and (right < 0).any():

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nn.audit.claims import UNNAMED
 from nn.audit.steps import Hypothesis, Step
 
 Candidate = tuple[Hypothesis, Any]  # a mistake, and what it makes of the step
@@ -136,12 +137,12 @@ def samples_of_dz(step: Step) -> Iterator[Candidate]:
                right * np.array(weighed)[:, None])  # fmt: skip
 
 
-def slopes(step: Step) -> Iterator[Candidate]:
-    """dz_k with the slope below 0 that the claims ask for."""
-    if step.name not in ("relu", "leaky_relu") or step.da is None:
+def slopes(step: Step, scale: float = 1.0) -> Iterator[Candidate]:
+    """dz_k with the slope below 0 that the claims ask for; scale: the 1/n that enters at this dz_k."""
+    if step.da is None or not _is_bent(step):
         return
     above = step.z_k > 0
-    open_, below = step.da * above, step.da * ~above
+    open_, below = scale * step.da * above * step.slope, scale * step.da * ~above
     if step.claim is not None:
         found = coefficients([below], step.claim - open_)
     else:
@@ -152,11 +153,19 @@ def slopes(step: Step) -> Iterator[Candidate]:
         yield hypothesis("dz", "activation-derivative", words, rule), open_ + float(found[0]) * below
 
 
+def _is_bent(step: Step) -> bool:
+    """Whether f is two straight lines that meet at 0, as far as these z tell."""
+    if step.name != UNNAMED or not step.is_elementwise:
+        return step.name in ("relu", "leaky_relu")
+    slope, above = step.slope, step.z_k > 0
+    return all(np.ptp(slope[side]) == 0 for side in (above, ~above) if side.any())
+
+
 def added(step: Step) -> Iterator[Candidate]:
     """dz_k with a term too much in it or in da_k before it: a penalty on a_k, or a number at the last layer."""
     last = step.k == step.case.L
     ones, size = np.ones(step.right.value.shape), np.sign(step.a_k)
-    through = step.slope if step.name != "softmax" and step.da is not None else None
+    through = step.slope if step.is_elementwise and step.da is not None else None
     terms = [("dz", "loss-derivative", "an epsilon of {:.6g} is added", ones)] if last else []
     if through is not None:
         if last:
@@ -172,21 +181,25 @@ def added(step: Step) -> Iterator[Candidate]:
             yield hypothesis(at, kind, words.format(number), words), right + number * term
 
 
-def clipped(step: Step) -> Iterator[Candidate]:
-    """dz_k with the elements of dz_k, or of da_k before it, clipped at the bound that the claims ask for."""
+def clipped(step: Step, scale: float = 1.0) -> Iterator[Candidate]:
+    """dz_k with the elements of dz_k, or of da_k before it, clipped at the bound that the claims ask for.
+
+    scale: the 1/n that enters at this dz_k.
+    """
     right = step.right.value
+    slope = scale * step.slope if step.is_elementwise and step.da is not None else None
     if step.claim is not None:  # the bound can be read off
-        if step.name != "softmax" and step.da is not None:
+        if slope is not None:
             with np.errstate(all="ignore"):
-                top = float(np.abs(np.where(step.slope != 0.0, step.claim / step.slope, 0.0)).max())
+                top = float(np.abs(np.where(slope != 0.0, step.claim / slope, 0.0)).max())
             clip = hypothesis("da", "clipped", f"its elements are clipped at {top:.6g}", "clipped", f"{top:.6g}")
-            yield clip, np.clip(step.da, -top, top) * step.slope
+            yield clip, np.clip(step.da, -top, top) * slope
         return
     if step.made[1] is None:
         return
     bases = [("dz", right, np.ones(right.shape))]
-    if step.name != "softmax" and step.da is not None:
-        bases.append(("da", step.da, step.slope))
+    if slope is not None:
+        bases.append(("da", step.da, slope))
     for at, base, weight in bases:
         for bound in _bounds(base, weight, step.made[1]):
             words = f"its elements are clipped at {bound:.6g}"

@@ -16,11 +16,12 @@ import numpy as np
 
 from autodiff.graph import checked_node, order
 from nn.audit.adjoints.adjoint import Adjoint
+from nn.audit.adjoints.precision import COARSE, is_float32
 from nn.audit.adjoints.readings import Claims, read
 from nn.audit.adjoints.recorded import Recorded, floats
 from nn.audit.adjoints.shapes import misshapen
 from nn.audit.adjoints.sweep import Sweep
-from nn.audit.adjoints.targets import targets
+from nn.audit.adjoints.targets import Target, targets
 from nn.audit.adjoints.telling import cause_of
 from nn.audit.report import Cause, Report
 from nn.audit.rules import SAFETY
@@ -37,6 +38,9 @@ def audit_graph(output: Any, claims: Mapping[str, Any]) -> Report:
     it broadcasts to it. Cause.quantity is the name of the node; of a mistake made where nothing is claimed, that of the
     first claim that shows it: the sweep goes on with the mistake, and what follows from it inherits. One wrong rule in
     several places is one cause; context["places"] has, for each cause, {claim that shows it: what is said of it there}.
+    Cause.found is the name of what stands in the place of something else, where the graph has it. A claim of another
+    shape than its node's is a cause, and is carried on as NumPy does. Claims of float64 with the digits or the rounding
+    of float32 are judged by that, and a note says so.
 
     Raises TypeError for an output that is no node, ValueError for one of several numbers, KeyError for a name that no
     node or more than one has.
@@ -82,8 +86,15 @@ def _report(output: Any, arrays: Mapping[str, Any]) -> Report:
         if target.claim is not None
         for index, node in target.members
     }
-    truth = Sweep(output, nodes, recorded, {}).expected
+    misshaped = {target.nodes[0]: target for target in claimed if target.claim is None and target.whole}
+    stands |= {node: target.carried for node, target in misshaped.items()}
     sweep = Sweep(output, nodes, recorded, stands)
+    if is_float32(sweep, claimed):
+        eps, tiny = float(COARSE.eps), float(COARSE.tiny)
+        recorded = Recorded(nodes, eps, tiny)
+        sweep = Sweep(output, nodes, recorded, stands)
+        notes.append("the claims are of float64, and have the precision of float32: they are judged by that")
+    truth = Sweep(output, nodes, recorded, {}).expected
     reading = read(Claims(sweep, claimed), sweep, truth)
     causes: list[Cause] = []
     places: list[dict[str, str]] = []  # for each cause, what is said of it at the claims that show it
@@ -91,7 +102,11 @@ def _report(output: Any, arrays: Mapping[str, Any]) -> Report:
     explained = {step.target.name for step in reading.steps}
     for target in claimed:
         expected = target.adjoint(reading.sweep.expected)
+        if target.claim is None and _follows(target, expected, misshaped, sweep):
+            said["inherited"].append(target.name)
+            continue
         if target.claim is None:
+            expected = target.adjoint(truth) if np.shape(expected.value) != target.shape else expected
             causes.append(misshapen(target.name, target.given, target.shape, expected, eps, tiny))
             places.append({target.name: causes[-1].message})
             continue
@@ -113,6 +128,27 @@ def _report(output: Any, arrays: Mapping[str, Any]) -> Report:
         ok = None
     context = {"nodes": len(nodes), "precision": eps, "places": places}
     return Report(ok, tuple(causes), tuple(said["inherited"]), tuple(said["right"]), tuple(notes), context)
+
+
+def _follows(target: Target, expected: Adjoint, misshaped: Mapping[Any, Target], sweep: Sweep) -> bool:
+    """Whether a claim has the wrong shape since one before it has."""
+    pending = list(target.nodes)
+    seen = set(pending)
+    for x in pending:
+        for child, _ in sweep.children[x]:
+            if child not in seen:
+                seen.add(child)
+                pending.append(child)
+    if not any(node in misshaped for node in seen.difference(target.nodes)):
+        return False
+    given = floats(target.given)
+    if np.shape(expected.value) == given.shape:
+        return bool(expected.agrees(given, sweep.recorded.tiny).all())
+    if np.shape(expected.value) != target.shape or not np.isfinite(expected.value).all():
+        return True
+    recorded = sweep.recorded
+    own = misshapen(target.name, given, target.shape, expected, recorded.eps, recorded.tiny)
+    return own.kind == "shape"  # and no mistake of its own is seen
 
 
 def _precision(arrays: Iterable[Any]) -> tuple[float, float]:

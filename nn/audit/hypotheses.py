@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from nn.audit.claims import UNNAMED, Case
+from nn.audit.rules import is_elementwise
 from nn.audit.steps import (
     Hypothesis,
     Step,
@@ -43,7 +45,7 @@ def _times(form: Form, *only: str) -> Form:
     """dL/da_k times what stands in the place of f'(z_k), for an elementwise f (of the names given only)."""
 
     def make(s: Step) -> Any:
-        if s.name == "softmax" or s.da is None or (only and s.name not in only):
+        if not s.is_elementwise or s.da is None or (only and s.name not in only):
             return None
         slope = form(s)
         return None if slope is None else s.fitting(s.da * slope)
@@ -77,21 +79,37 @@ def _softmax(form: Callable[[Any, Any], Any]) -> Form:
 
 
 def _slope_above(s: Step) -> Any:
-    name = s.case.activations[s.k] if s.k < s.case.L else "softmax"
-    return None if name in ("softmax", s.name) else s.fitting(slope_of(name, s.z[s.k + 1]))
+    above = s.case.functions[s.k] if s.k < s.case.L else None
+    if above is None or above is s.f or not is_elementwise(above):
+        return None
+    return s.fitting(above.derivative(s.z[s.k + 1]))
+
+
+def slopes_of_parts(s: Step) -> list[Hypothesis]:
+    """The mistakes within an f' that has no name."""
+    if s.name != UNNAMED or not s.is_elementwise:
+        return []
+    return [
+        Hypothesis("dz", "activation-derivative", f"within f', {words}", _times(_always(slope)))
+        for words, slope in s.f.variants(s.z_k)
+    ]
+
+
+def _always(value: Any) -> Form:
+    return lambda s: value
 
 
 RELUS = ("relu", "leaky_relu")
 SLOPES = [
     Hypothesis("dz", "activation-derivative", "the derivative of the activation is missing", lambda s: s.da,
                "dz{k} = da{k}"),
-    _slope("the derivative of the activation is taken at a{k} instead of z{k}", lambda s: slope_of(s.name, s.a_k),
+    _slope("the derivative of the activation is taken at a{k} instead of z{k}", lambda s: s.f.derivative(s.a_k),
            "f'(a{k})"),
     *(_slope("the derivative is written for the output a{k}, but given z{k}", _at_z(form), text, (name,))
       for (name, form), text in zip(BY_OUTPUT.items(), ("z{k} * (1 - z{k})", "(1 - z{k}^2)", "(1 - exp(-z{k}))"),
                                     strict=True)),
     _slope("the mask is inverted: open where z{k} <= 0",
-           lambda s: np.where(s.z_k <= 0, 1.0, slope_of(s.name, np.array(-1.0))), "(z{k} <= 0)", RELUS),
+           lambda s: np.where(s.z_k <= 0, 1.0, s.f.derivative(np.array(-1.0))), "(z{k} <= 0)", RELUS),
     _slope("the derivative of the activation is squared", lambda s: s.slope**2, "f'(z{k})^2"),
     _slope("a term of the derivative is missing: the factor 1 - a{k}", lambda s: s.a_k, "a{k}", ("sigmoid",)),
     _slope("a term of the derivative is missing: the factor a{k}", lambda s: 1 - s.a_k, "(1 - a{k})", ("sigmoid",)),
@@ -109,15 +127,15 @@ SLOPES = [
     _slope("the activation stands in the place of its derivative", lambda s: s.a_k, "f(z{k})"),
     _slope("a sign is wrong: 1 + a instead of 1 - a", lambda s: s.a_k * (1 + s.a_k), "a{k} * (1 + a{k})", ("sigmoid",)),
     _slope("a sign is wrong: 1 + a^2 instead of 1 - a^2", lambda s: 1 + s.a_k**2, "(1 + a{k}^2)", ("tanh",)),
-    _slope("the derivative is taken at a{before}", lambda s: s.fitting(slope_of(s.name, s.below)), "f'(a{before})"),
+    _slope("the derivative is taken at a{before}", lambda s: s.fitting(s.f.derivative(s.below)), "f'(a{before})"),
     _slope("the derivative is taken at z{before}",
-           lambda s: s.fitting(slope_of(s.name, s.z[s.k - 1])) if s.k > 1 else None, "f'(z{before})"),
+           lambda s: s.fitting(s.f.derivative(s.z[s.k - 1])) if s.k > 1 else None, "f'(z{before})"),
     _slope("the derivative is taken at z{next}",
-           lambda s: s.fitting(slope_of(s.name, s.z[s.k + 1])) if s.k < s.case.L else None, "f'(z{next})"),
+           lambda s: s.fitting(s.f.derivative(s.z[s.k + 1])) if s.k < s.case.L else None, "f'(z{next})"),
     _slope("the derivative of layer {next} stands in the place of its own", _slope_above, "f'(z{next})"),
-    _slope("the derivative is taken at z{k} without the bias", lambda s: slope_of(s.name, s.z_k - s.case.b[s.k]),
+    _slope("the derivative is taken at z{k} without the bias", lambda s: s.f.derivative(s.z_k - s.case.b[s.k]),
            "f'(z{k} - b{k})"),
-    _slope("the derivative is taken at -z{k}", lambda s: slope_of(s.name, -s.z_k), "f'(-z{k})"),
+    _slope("the derivative is taken at -z{k}", lambda s: s.f.derivative(-s.z_k), "f'(-z{k})"),
     _slope("the term 1 of 1 - a^2 is missing, and its sign", lambda s: s.a_k**2, "a{k}^2", ("tanh",)),
     _slope("it is divided by the derivative instead of multiplied", lambda s: 1 / s.slope, "1 / f'(z{k})"),
     _slope("the root of the derivative is taken: a square is missing", lambda s: np.sqrt(s.slope), "sqrt(f'(z{k}))",
@@ -127,7 +145,7 @@ SLOPES = [
     _slope("a{k}^2 stands in the place of the derivative", lambda s: s.a_k**2, "a{k}^2"),
     _slope("the sign of z{k} stands in the place of the derivative", lambda s: np.sign(s.z_k), "sign(z{k})"),
     _slope("the activation stands in the place of its derivative below 0",
-           lambda s: np.where(s.z_k > 0, 1.0, s.a_k), "(1 where z{k} > 0, else a{k})", RELUS),
+           lambda s: np.where(s.z_k > 0, 1.0, s.a_k), "(1 where z{k} > 0, else a{k})", (*RELUS, UNNAMED)),
     _slope("the derivative at the first sample is used for all", lambda s: s.slope[:1] + 0.0 * s.z_k),
     _slope("the derivative at the last sample is used for all", lambda s: s.slope[-1:] + 0.0 * s.z_k),
     _slope("the derivative is averaged over the samples",
@@ -140,7 +158,7 @@ DZ = [
     Hypothesis("dz", "operand", "da{k} enters by its absolute value", _times(lambda s: np.sign(s.da) * s.slope),
                "dz{k} = |da{k}| * f'(z{k})"),
     Hypothesis("dz", "operand", "the derivative is taken at z{k} of the previous batch", _times(
-        lambda s: s.fitting(slope_of(s.name, previous_pass(s)[0][s.k])) if s.case.previous is not None else None)),
+        lambda s: s.fitting(s.f.derivative(previous_pass(s)[0][s.k])) if s.case.previous is not None else None)),
     Hypothesis("dz", "transposed", "dz{k} is transposed",
                lambda s: s.right.value.T if is_square(s.right.value) else None),
     Hypothesis("dz", "softmax-jacobian", "the sum over the units is added instead of subtracted",
@@ -194,13 +212,18 @@ def _right_at(change: Callable[[Step, Any, Any], tuple[Any, Any] | None]) -> For
 
     def make(s: Step) -> Any:
         at = change(s, s.case.y, s.a[s.case.L])
-        return None if at is None else _over(lambda _, __: LOSSES[s.case.loss].derivative(*at))(s)
+        return None if at is None else _over(lambda _, __: s.case.objective.derivative(*at))(s)
 
     return make
 
 
 def _another_loss(name: str) -> Form:
     return lambda s: _over(LOSSES[name].derivative)(s) if s.case.loss != name else None
+
+
+def _unnamed(form: Form) -> Form:
+    """A form for a loss without a name only."""
+    return lambda s: form(s) if s.case.loss == UNNAMED else None
 
 
 def _with_epsilon(eps: float) -> Form:
@@ -226,7 +249,7 @@ def _loss(words: str, form: Form, found: str = "", kind: str = "loss-derivative"
     return Hypothesis("da", kind, words, form, found)
 
 
-EPSILONS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+EPSILONS = (0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 BOUNDS = (0.25, 0.2, 0.1, 0.05, 0.01, 1e-3, 1e-4, 1e-5)
 LOSS = [
     _loss("the term of y = 1 is missing", _over(lambda y, p: (1 - y) / (1 - p), "bce"), "(1 - y) / (1 - yhat)"),
@@ -247,7 +270,7 @@ LOSS = [
     _loss("it is the derivative of the absolute error", _over(lambda y, p: np.sign(p - y)), "sign(yhat - y)"),
     _loss("the error itself is squared", _squared(lambda y, p: (p - y) ** 2)),
     _loss("the loss itself stands in the place of its derivative",
-          lambda s: _over(LOSSES[s.case.loss].terms)(s)),
+          lambda s: _over(s.case.objective.terms)(s) if s.case.loss != UNNAMED else None),
     _loss("the division by yhat is missing", _over(lambda y, p: -y, "ce"), "-y"),
     _loss("1 - y stands in the place of y", _right_at(lambda s, y, p: (1 - y, p))),
     _loss("y is left out", _over(lambda y, p: -1 / p, "ce"), "-1 / yhat"),
@@ -257,6 +280,10 @@ LOSS = [
           _right_at(lambda s, y, p: None if previous_y(s) is None else (previous_y(s), p)), kind="operand"),
     *(_loss(f"it is the derivative of another loss, {other}", _another_loss(other))
       for other in ("sse", "half_sse", "bce", "ce")),
+    _loss("y is left out", _unnamed(_right_at(lambda s, y, p: (0.0 * y, p)))),
+    _loss("yhat is left out", _unnamed(_right_at(lambda s, y, p: (y, 0.0 * p)))),
+    _loss("the sign of y is wrong", _unnamed(_right_at(lambda s, y, p: (-y, p)))),
+    _loss("it enters by its absolute value", _unnamed(lambda s: np.abs(s.right.value))),
     *(_loss("the labels are shifted by one class",
             _right_at(_rolled(by, 1))) for by in (1, -1)),
     *(_loss(f"an epsilon of {eps:g} is added to the denominators", _with_epsilon(eps)) for eps in EPSILONS),
@@ -273,6 +300,20 @@ LOSS = [
     _loss("the error is averaged over the samples",
           _squared(lambda y, p: np.broadcast_to((p - y).mean(axis=0, keepdims=True), y.shape))),
 ]  # fmt: skip
+
+
+def losses_of_parts(case: Case, yhat: Any) -> list[Hypothesis]:
+    """The mistakes within the derivative of a loss that has no name."""
+    if case.loss != UNNAMED:
+        return []
+    return [
+        _loss(f"within the derivative of the loss, {words}", _over(_constant(derivative)))
+        for words, derivative in case.objective.variants(case.y, yhat)
+    ]
+
+
+def _constant(value: Any) -> Loss:
+    return lambda y, p: value
 
 
 def _together(form: Loss) -> Form:
@@ -524,11 +565,11 @@ FORWARD = [
                lambda s: s.fitting(previous_a(s) @ s.case.W[s.k] + s.case.b[s.k])
                if s.case.previous is not None else None),
     Hypothesis("a", "forward", "the activation is applied twice",
-               lambda s: ACTIVATIONS[s.name].value(s.right.value, 1)),
+               lambda s: s.f.value(s.right.value, 1)),
     Hypothesis("a", "forward", "the activation is left out", lambda s: s.z_k, "a{k} = z{k}"),
     *(Hypothesis("a", "forward", f"the activation is another, {other}", _another_activation(other),
                  rule="the activation is another") for other in ACTIVATIONS),
-    Hypothesis("a", "forward", "the activation is taken at -z{k}", lambda s: ACTIVATIONS[s.name].value(-s.z_k, 1),
+    Hypothesis("a", "forward", "the activation is taken at -z{k}", lambda s: s.f.value(-s.z_k, 1),
                "a{k} = f(-z{k})"),
     Hypothesis("a", "factor", "it carries a factor 1/2", lambda s: 0.5 * s.right.value, "", "1/2"),
     Hypothesis("a", "factor", "it carries a factor 2", lambda s: 2.0 * s.right.value, "", "2"),

@@ -37,6 +37,7 @@ from nn.audit.function import (
     repeated,
     with_findings,
 )
+from nn.audit.own_model import Loss, Own
 from nn.audit.protocol import Misfit, Unknown, copied, initialized, is_model, parameters, telling
 from nn.audit.report import Cause, Report
 from nn.by_hand import ACTIVATIONS, LOSSES, REDUCTIONS
@@ -105,7 +106,7 @@ def _on_batch(
     except Unrecognised as unknown:
         twin = initialized(copied(model))
         return _by_own_forward(twin, W, b, X, y, loss, reduction, layout, unknown)
-    return _judged(twin, description, name, reduction or found, notes)
+    return _judged(twin, description, loss, name, reduction or found, notes)
 
 
 def audit_model_on_probes(
@@ -161,7 +162,7 @@ def _on_probe(
         except Unknown as unknown:
             reasons.append(unknown)
             continue
-        return _judged(twin, description, name, reduction or found, notes)
+        return _judged(twin, description, loss, name, reduction or found, notes)
     if reasons and isinstance(telling(reasons), Unrecognised):
         for (layout, sizes, turned), reason in zip(widths, reasons, strict=True):
             if isinstance(reason, Unrecognised):
@@ -240,7 +241,11 @@ def _described(model: Any, X: Any, y: Any, layout: str | None, activations: Sequ
             continue
         if target.shape != yhat.shape:
             raise Unknown(f"y has the shape {y.shape}, the model's output {yhat.shape}")
-        biases = b or [np.zeros((1, units) if way == "row" else (units, 1)) for units in sizes[1:]]
+        shapes = [(1, units) if way == "row" else (units, 1) for units in sizes[1:]]
+        biases = b or [np.zeros(shape) for shape in shapes]
+        for k, (bias, shape) in enumerate(zip(biases, shapes, strict=True), start=1):
+            if bias.ndim > 1 and bias.shape != shape:
+                raise Unrecognised(f"b{k} has the shape {bias.shape}, and {shape} is usual in the {way} layout")
         return Description(way, turned, sizes, names, turn, biases, X, target, yhat, target)
     raise telling(reasons)
 
@@ -304,7 +309,10 @@ def _affine(layout: str, weights: Any, bias: Any, before: Any, k: int, z: dict[i
         affine = before @ weights if layout == "row" else weights @ before
     with_bias = affine
     if bias is not None:
-        with_bias = affine + (bias if bias.ndim == 2 else bias.reshape((1, -1) if layout == "row" else (-1, 1)))
+        shape = (1, affine.shape[1]) if layout == "row" else (affine.shape[0], 1)
+        if bias.size != max(shape):
+            raise Misfit(f"b{k} has the shape {bias.shape}, expected {shape} in the {layout} layout")
+        with_bias = affine + bias.reshape(shape)
     own = np.array(z[k], dtype=float) if k in z else with_bias
     if own.shape != affine.shape:
         raise Misfit(f"z{k} has the shape {own.shape}, expected {affine.shape} in the {layout} layout")
@@ -463,7 +471,43 @@ def _changes(model: Any, W: Sequence[Any], b: Sequence[Any]) -> tuple[Cause, ...
     return (changes_inputs("backward", changed),) if changed else ()
 
 
-def _judged(model: Any, given: Description, loss: str, reduction: str | None, notes: Sequence[str]) -> Report:
+def _judged(
+    model: Any,
+    given: Description,
+    loss: str | Callable[..., Any],
+    name: str,
+    reduction: str | None,
+    notes: Sequence[str],
+) -> Report:
+    """The Report on the backward pass, by the description, or by the forward pass where that is another network.
+
+    On a batch where units are saturated or dead, many networks have the same output.
+    """
+    report = _by_description(model, given, name, reduction, notes)
+    if report.ok is not False or not callable(getattr(model, "forward", None)):
+        return report
+    W, b = parameters(model)
+    try:
+        own, _ = _own(copied(model), W, b, given.X, given.y, loss, reduction, given.layout)
+        if _is_its_own(own, given, name, reduction):
+            return report
+        reason = Unrecognised(f"{', '.join(given.activations)} are not what it runs, though they have the same output")
+        other = _by_own_forward(model, W, b, given.X, given.y, loss, reduction, given.layout, reason)
+    except Unknown:
+        return report
+    return min((other, report), key=lambda one: own_forward.cost(one.causes))
+
+
+def _is_its_own(own: Own, given: Description, loss: str, reduction: str | None) -> bool:
+    """Whether the described network is the one that the forward pass runs, and not another with the same output."""
+    names = own_forward.recognised(own)
+    if names is not None:
+        return names == given.activations
+    gradient = own_forward.gradient(own)
+    return gradient is None or _declared(given, loss, reduction, gradient).ok is not False
+
+
+def _by_description(model: Any, given: Description, loss: str, reduction: str | None, notes: Sequence[str]) -> Report:
     """The Report on the backward pass after the forward pass that was described."""
     L = len(given.W)
     W, b = parameters(model)
@@ -472,14 +516,9 @@ def _judged(model: Any, given: Description, loss: str, reduction: str | None, no
         answer, claims = _claimed(model, W, b, held)
     except (Exception, SystemExit) as error:
         return _raised(error, notes)
-    if given.turned:
-        claims = {name: claim.T if name.startswith("dW") else claim for name, claim in claims.items()}
     causes = (*answer.causes, *_changes(model, W, b))
     rest = finite(claims, L)
-    report = audit_claims(
-        sizes=given.sizes, activations=given.activations, loss=loss, reduction=reduction, layout=given.layout,
-        W=given.W, b=given.b, X=given.X, y=given.y, claims=rest.claims,
-    )  # fmt: skip
+    report = _declared(given, loss, reduction, rest.claims)
     recognised = (
         f"recognised: widths {', '.join(map(str, given.sizes))}; activations {', '.join(given.activations)}; "
         f"loss {loss}, reduction {reduction or 'any'}; {given.layout} layout"
@@ -488,6 +527,16 @@ def _judged(model: Any, given: Description, loss: str, reduction: str | None, no
     report = with_findings(report, (*causes, *rest.causes), (*answer.notes, *rest.notes))
     ways = dict.fromkeys((*notes, *report.notes, recognised))
     return replace(report, inherited=(*report.inherited, *rest.inherited), notes=tuple(ways))
+
+
+def _declared(given: Description, loss: str, reduction: str | None, claims: dict[str, Any]) -> Report:
+    """The Report on claims, in the shapes of the model, for the network that was described."""
+    if given.turned:
+        claims = {name: claim.T if name.startswith("dW") else claim for name, claim in claims.items()}
+    return audit_claims(
+        sizes=given.sizes, activations=given.activations, loss=loss, reduction=reduction, layout=given.layout,
+        W=given.W, b=given.b, X=given.X, y=given.y, claims=claims,
+    )  # fmt: skip
 
 
 def _by_own_forward(
@@ -503,42 +552,75 @@ def _by_own_forward(
 ) -> Report:
     """The Report by the model's own forward pass; y None: drawn so that it suits the output."""
     plain = copied(model)
-    yhat = protocol.forward(plain, X.copy())
+    try:
+        own, yhat = _own(plain, W, b, X, y, loss, reduction, layout)
+    except NoMatrix:
+        raise reason from None
+    try:
+        answer, claims = _claimed(plain, W, b, {"X": X, "y": own.y, "yhat": yhat})
+    except (Exception, SystemExit) as error:
+        return _raised(error, [])
+    rest = finite(claims, len(W))
+    try:
+        report = own_forward.audited(replace(own, model=model), rest.claims)
+    except Unknown as unknown:
+        raise Unknown(f"{reason}; and its own forward pass gave no gradient to compare with: {unknown}") from None
+    report = with_findings(report, (*answer.causes, *_changes(plain, W, b), *rest.causes), (*answer.notes, *rest.notes))
+    note = f"judged by running the model's own forward pass, as {reason}"
+    return replace(report, inherited=(*report.inherited, *rest.inherited), notes=(*report.notes, note))
+
+
+class NoMatrix(Unknown):
+    """The same: the forward pass returns no matrix."""
+
+
+def _own(
+    model: Any,
+    W: Sequence[Any],
+    b: Sequence[Any],
+    X: Any,
+    y: Any,
+    loss: str | Callable[..., Any],
+    reduction: str | None,
+    layout: str | None,
+) -> tuple[Own, Any]:
+    """(the model with the loss that it is judged by, yhat); the model's forward pass is run."""
+    unchanged = copied(model)
+    yhat = protocol.forward(model, X.copy())
     if yhat is None or np.ndim(yhat) != 2:
-        raise reason
+        raise NoMatrix("forward returned no matrix yhat")
     yhat = np.array(yhat)
+    own = Own(unchanged, W, b, X, y, 0, 0, lambda y, yhat: yhat)
     if layout is None:
-        layout = "row" if yhat.shape[0] == X.shape[0] else "column"
+        both = [way for way, sizes, _ in _ways(W, None) if _fits(way, sizes, X, yhat)]
+        layout = (own_forward.layout_of(own) if len(set(both)) != 1 else None) or (both[0] if both else "row")
     units = 1 if layout == "row" else 0
     if y is None:
         y = _suiting(yhat, loss, units)
     elif y.shape != yhat.shape and y.size == yhat.size:
         y = y.reshape(yhat.shape)
     samples, outputs = yhat.shape[1 - units], yhat.shape[units]
-    swapped = False
+    named: tuple[str, str] | None = None
     if isinstance(loss, str):
         if y.shape != yhat.shape:
             raise Unknown(f"y has the shape {y.shape}, the model's output {yhat.shape}")
-        counted = REDUCTIONS["mean_elements" if loss == "mse" else reduction or "mean"](samples, outputs)
+        named = (loss, "mean_elements" if loss == "mse" else reduction or "mean")
+        counted = REDUCTIONS[named[1]](samples, outputs)
         terms = own_forward.TERMS["sse" if loss == "mse" else loss]
-        function: own_forward.Loss = lambda y, yhat: terms(y, yhat) / counted  # noqa: E731
+        function: Loss = lambda y, yhat: terms(y, yhat) / counted  # noqa: E731
     else:
         given = loss
-        swapped = _takes_prediction_first(given)
-        function = (lambda y, yhat: given(yhat, y)) if swapped else given
-    try:
-        answer, claims = _claimed(plain, W, b, {"X": X, "y": y, "yhat": yhat})
-    except (Exception, SystemExit) as error:
-        return _raised(error, [])
-    rest = finite(claims, len(W))
-    own = own_forward.Own(model, W, b, X, y, samples, outputs, function)
-    try:
-        report = own_forward.audited(own, rest.claims)
-    except Unknown as unknown:
-        raise Unknown(f"{reason}; and its own forward pass gave no gradient to compare with: {unknown}") from None
-    report = with_findings(report, (*answer.causes, *_changes(plain, W, b), *rest.causes), (*answer.notes, *rest.notes))
-    note = f"judged by running the model's own forward pass, as {reason}"
-    return replace(report, inherited=(*report.inherited, *rest.inherited), notes=(*report.notes, note))
+        function = (lambda y, yhat: given(yhat, y)) if _takes_prediction_first(given) else given
+        name, found, _ = recognised_loss(function, outputs, layout)
+        named = (name, found) if name is not None and found is not None else None
+    return replace(own, y=y, samples=samples, outputs=outputs, loss=function, named=named), yhat
+
+
+def _fits(layout: str, sizes: Sequence[int], X: Any, yhat: Any) -> bool:
+    """Whether X and yhat are laid out so, for as many samples each."""
+    units = 1 if layout == "row" else 0
+    widths = (X.shape[units], yhat.shape[units]) == (sizes[0], sizes[-1])
+    return widths and X.shape[1 - units] == yhat.shape[1 - units]
 
 
 def _takes_prediction_first(loss: Callable[..., Any]) -> bool:

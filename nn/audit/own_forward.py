@@ -7,8 +7,8 @@ the graph, differences alone are the truth, and less can be named. Glossary as i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,41 +16,35 @@ import numpy as np
 
 from autodiff import Tensor
 from autodiff.graph import order
+from nn.audit import walk
+from nn.audit.chain import Chain, NoChain, chain, layout_of, other_factor
 from nn.audit.child import described
+from nn.audit.claims import Case, Precision
+from nn.audit.diagnosis import diagnosed
 from nn.audit.graphs import audit_graph
-from nn.audit.protocol import Unknown, copied, forward, initialized, install, slots
+from nn.audit.own_functions import follows
+from nn.audit.own_model import Loss, Own, Runs
+from nn.audit.protocol import Unknown, copied, forward, initialized, slots
 from nn.audit.report import Cause, Report, merged
+from nn.audit.rules import SAFETY
 
-__all__ = ["Own", "audited"]
+__all__ = ["Own", "audited", "cost", "gradient", "layout_of", "recognised"]
 
-Loss = Callable[[Any, Any], Any]  # of (y, yhat), one number
+DETACHED = "part of it leaves the graph: its gradient differs from differences"
 ROUNDING = 1e4  # times eps: what a gradient written in another form may differ by, relative to its largest element
+
+
+def _weighted_log(y: Any, yhat: Any) -> Any:
+    """The sum of y log yhat, where a y of 0 means that its term is absent."""
+    return np.sum(y * np.log(np.where(y == 0, 1.0, yhat)))
+
+
 TERMS: dict[str, Loss] = {  # in functions that run on Tensors
     "sse": lambda y, yhat: np.sum((yhat - y) ** 2),
     "half_sse": lambda y, yhat: 0.5 * np.sum((yhat - y) ** 2),
-    "bce": lambda y, yhat: -np.sum(y * np.log(yhat) + (1.0 - y) * np.log(1.0 - yhat)),
-    "ce": lambda y, yhat: -np.sum(y * np.log(yhat)),
+    "bce": lambda y, yhat: -(_weighted_log(y, yhat) + _weighted_log(1.0 - y, 1.0 - yhat)),
+    "ce": lambda y, yhat: -_weighted_log(y, yhat),
 }
-
-
-@dataclass
-class Own:
-    """A model with its parameters as they are at this batch, and the loss that it is judged by."""
-
-    model: Any
-    W: Sequence[Any]  # as the model stores them
-    b: Sequence[Any]
-    X: Any
-    y: Any
-    samples: int
-    outputs: int
-    loss: Loss
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """{"W1": array, "b1": array, ...}."""
-        named = {f"W{k}": w for k, w in enumerate(self.W, start=1)}
-        return named | {f"b{k}": bias for k, bias in enumerate(self.b, start=1)}
 
 
 def audited(own: Own, claims: Mapping[str, Any]) -> Report:
@@ -58,15 +52,43 @@ def audited(own: Own, claims: Mapping[str, Any]) -> Report:
 
     Unknown where the loss is no differentiable function of the parameters that are found.
     """
+    with np.errstate(all="ignore"):
+        return _audited(own, claims)
+
+
+def _audited(own: Own, claims: Mapping[str, Any]) -> Report:
     try:
-        graph = _recorded(own)
+        loss = _recorded(own)
+        try:
+            return _by_chain(own, chain(own), loss, claims)
+        except NoChain:
+            _checked_by_differences(own, {node.name: node.grad for node in order(loss) if node.name})
+            return _by_graph(own, loss, claims)
     except _Leaves as left:
-        graph = None
-        reason = str(left)
-    if graph is not None:
-        return _by_graph(own, graph, claims)
-    gradients, off = _differences(own)
-    return _by_numbers(own, gradients, off, claims, f"its forward pass cannot be recorded ({reason})")
+        gradients, off = _differences(own)
+        if not all(np.isfinite(found).all() for found in gradients.values()):
+            raise Unknown("its loss is not finite nearby") from None
+        return _by_numbers(own, gradients, off, claims, f"its forward pass cannot be recorded ({left})")
+
+
+def gradient(own: Own) -> dict[str, Any] | None:
+    """{"dW1": array, ...} of the model's own forward pass; None where it cannot be recorded."""
+    try:
+        with np.errstate(all="ignore"):
+            loss = _recorded(own)
+    except _Leaves:
+        return None
+    return {f"d{node.name}": node.grad for node in order(loss) if node.name}
+
+
+def recognised(own: Own) -> tuple[Any, ...] | None:
+    """The names of the activations, None where one has none, of a chain of layers; None where it is no chain."""
+    try:
+        with np.errstate(all="ignore"):
+            functions = chain(own).functions
+    except NoChain:
+        return None
+    return tuple(f if isinstance(f, str) else None for f in functions)
 
 
 class _Leaves(Exception):
@@ -76,37 +98,33 @@ class _Leaves(Exception):
 # ---------------------------------------------------------------- two ways to the truth
 def _recorded(own: Own) -> Any:
     """The loss as a Tensor, its parameters named W1, b1, ..."""
-    twin = initialized(copied(own.model))
-    install(twin, own.W, own.b)
-    for letter in ("W", "b"):
-        for k, slot in enumerate(slots(twin, letter), start=1):
-            slot.set(Tensor(np.array(slot.get(), dtype=float), name=f"{letter}{k}"))
-        if any(not isinstance(slot.get(), Tensor) for slot in slots(twin, letter)):
-            raise _Leaves(f"{letter} cannot be replaced")
+    runs = Runs(own)
+    given = {name: Tensor(array, name=name) for name, array in runs.stored.items()}
     try:
-        yhat = forward(twin, own.X.copy())
+        yhat = runs(given)
         loss = own.loss(own.y.copy(), yhat)
     except Unknown as unknown:
         raise _Leaves(str(unknown)) from None
     except Exception as error:  # a foreign loss
         raise _Leaves(f"the loss {described(error)}") from None
+    if not runs.holds(given):
+        raise _Leaves("its parameters cannot be replaced")
     if not isinstance(loss, Tensor) or loss.size != 1:
         raise _Leaves("it turns nodes into plain numbers")
     try:
         loss.backward()
     except Exception as error:
         raise _Leaves(described(error)) from None
-    leaves = {node.name: node for node in order(loss) if node.name}
-    value, slope = loss.item(), 0.0
+    return loss
+
+
+def _checked_by_differences(own: Own, gradients: Mapping[str, Any]) -> None:
+    """_Leaves where the loss does not change as the gradients tell."""
     generator = np.random.default_rng(own.samples)
     steps = {name: generator.standard_normal(np.shape(array)) for name, array in own.parameters.items()}
-    for name, step in steps.items():
-        if name in leaves:
-            slope += float(np.sum(leaves[name].grad * step))
-    measured = [(_at(own, steps, h) - _at(own, steps, -h)) / (2 * h) for h in (1e-4, 1e-6)]
-    if not any(np.isclose(slope, one, rtol=1e-4, atol=1e-7 * (1 + abs(value))) for one in measured):
-        raise _Leaves("part of it leaves the graph: its gradient differs from differences")
-    return loss
+    slope = sum(float(np.sum(gradient * steps[name])) for name, gradient in gradients.items())
+    if not follows(lambda h: _at(own, steps, h), slope):
+        raise _Leaves(DETACHED)
 
 
 def _at(own: Own, steps: Mapping[str, Any], h: float) -> float:
@@ -145,6 +163,41 @@ def _differences(own: Own) -> tuple[dict[str, Any], dict[str, Any]]:
     return gradients, off
 
 
+# ---------------------------------------------------------------- judged as a described network
+def _by_chain(own: Own, network: Chain, loss: Any, claims: Mapping[str, Any]) -> Report:
+    """The Report on a chain of layers; NoChain where its gradient is not that of the graph."""
+    recorded = {node.name: node.grad for node in order(loss) if node.name}
+    given = {name: np.asarray(claim) for name, claim in claims.items() if name[0] == "d"}
+    _checked(network, next(network.cases(given)), recorded)
+    # a model may call dL/da_k what is that before a mask, or after: then the rest of its claims tell more
+    chosen = [given, {name: claim for name, claim in given.items() if not name.startswith("da")}]
+    best: Report | None = None
+    for some in chosen if len(chosen[1]) < len(given) else chosen[:1]:
+        for case in network.cases(some):
+            report = diagnosed(case)
+            if best is None or cost(report.causes) < cost(best.causes):
+                best = report
+        if best is not None and len(best.causes) < 2:
+            break
+    assert best is not None  # a loss has one reduction at least
+    return replace(best, context={})
+
+
+def _checked(network: Chain, case: Case, recorded: Mapping[str, Any]) -> None:
+    """NoChain where the gradient of the described network is not the recorded one; _Leaves where that is none."""
+    facts = walk.truth(case, case.reduction or "sum")
+    for name, gradient in recorded.items():
+        known = facts[f"d{name}"]
+        value, bound = (network.as_stored(name, x) for x in (known.value, SAFETY * known.bound))
+        size = float(np.max(np.abs(gradient), initial=0.0, where=np.isfinite(gradient)))
+        near = np.abs(value - gradient) <= bound + 1e-9 * size
+        # where the model's own formula overflows, that of the known function may be finite
+        if not (near | ~np.isfinite(gradient) | ~np.isfinite(bound)).all():
+            raise NoChain(f"dL/d{name} comes out otherwise")
+    if not network.is_recorded():
+        raise _Leaves(DETACHED)
+
+
 # ---------------------------------------------------------------- judged on the graph
 def _by_graph(own: Own, loss: Any, claims: Mapping[str, Any]) -> Report:
     nodes = order(loss)
@@ -155,9 +208,12 @@ def _by_graph(own: Own, loss: Any, claims: Mapping[str, Any]) -> Report:
     steps = _affine(nodes, leaves)
     for name, node in steps.items():
         node.name = name
+    for name, node in _outputs(nodes, leaves).items():
+        if not node.name:  # a_k is z_k where there is no activation
+            node.name, steps[name] = name, node
     notes = [f"{name} is not used in the forward pass" for name in unused]
-    given = {name[1:]: np.asarray(claim) for name, claim in claims.items() if name[0] == "d"}
-    parameters = {name: _shaped(given[name], np.shape(truth[name])) for name in truth if name in given}
+    given = {name[1:]: claim for name, claim in _as_precise_as(own, claims).items() if name[0] == "d"}
+    parameters = {name: _shaped(given[name], np.shape(truth[name]), name[0] == "b") for name in truth if name in given}
     right = {name: _agrees(claim, truth[name]) for name, claim in parameters.items()}
     if all(right.values()):
         return Report(True, right=tuple(f"d{name}" for name in right), notes=tuple(notes))
@@ -165,21 +221,40 @@ def _by_graph(own: Own, loss: Any, claims: Mapping[str, Any]) -> Report:
     held = {name: truth[name] if right[name] else claim for name, claim in parameters.items() if name in leaves}
     upstream = {name: claim for name, claim in given.items() if name in steps and claim.shape == steps[name].shape}
     readings = []
-    for scale in dict.fromkeys((1.0, 1.0 / own.samples, 1.0 / (own.samples * own.outputs))):
-        report = audit_graph(loss, held | {name: scale * claim for name, claim in upstream.items()})
-        readings.append(_gathered(own, loss, report, held, leaves, steps, parameters, truth))
-    best = min(readings, key=lambda reading: _cost(reading.causes))
-    return replace(best, ok=False, notes=tuple(dict.fromkeys((*notes, *best.notes))))
+    # what a model calls dL/da_k may be another node's: then the rest of its claims tell more
+    for some in (upstream, {name: claim for name, claim in upstream.items() if name[0] != "a"}):
+        for scale in dict.fromkeys((1.0, 1.0 / own.samples, 1.0 / (own.samples * own.outputs))):
+            report = audit_graph(loss, held | {name: scale * claim for name, claim in some.items()})
+            readings.append(_gathered(own, loss, report, held, leaves, steps, parameters, truth))
+        if len(some) == len(upstream) and min(len(reading.causes) for reading in readings) < 2:
+            break
+    best = min(readings, key=lambda reading: cost(reading.causes))
+    return replace(best, ok=False if best.causes else best.ok, notes=tuple(dict.fromkeys((*notes, *best.notes))))
 
 
-def _cost(causes: Sequence[Cause]) -> float:
+def _as_precise_as(own: Own, claims: Mapping[str, Any]) -> dict[str, Any]:
+    """The claims in the lowest precision that the model, the batch and they have."""
+    precision = Precision()
+    arrays = {name: np.asarray(claim) for name, claim in claims.items()}
+    for array in (*own.parameters.values(), own.X):
+        precision.meets(array)
+    for array in arrays.values():
+        precision.meets(array, claimed=True)
+    if precision.kind.eps <= np.finfo(float).eps:
+        return arrays
+    return {name: array.astype(np.float32) if array.dtype == float else array for name, array in arrays.items()}
+
+
+def cost(causes: Sequence[Cause]) -> float:
+    """What a reading costs: its causes, those without an explanation more."""
     return sum(1.5 if cause.kind == "unexplained" else 1.0 for cause in causes)
 
 
-def _shaped(claim: Any, shape: tuple[int, ...]) -> Any:
-    """The claim in the shape of the parameter, where they differ by axes of length 1 only."""
+def _shaped(claim: Any, shape: tuple[int, ...], bias: bool) -> Any:
+    """The claim in the shape of the parameter, where one of the two is flat or they are rows and columns of a bias."""
     squeezed = [n for n in claim.shape if n != 1] == [n for n in shape if n != 1]
-    return claim.reshape(shape) if squeezed and claim.size == np.prod(shape) else claim
+    flat = claim.ndim < 2 or len(shape) < 2 or bias
+    return claim.reshape(shape) if squeezed and flat and claim.size == np.prod(shape) else claim
 
 
 def _agrees(claim: Any, truth: Any) -> bool:
@@ -197,6 +272,16 @@ def _affine(nodes: Sequence[Any], leaves: Mapping[str, Any]) -> dict[str, Any]:
             name = getattr(operand, "name", None) or ""
             if isinstance(operand, Tensor) and name in leaves and name[0] == "b" and node.size > operand.size:
                 found.setdefault(f"z{name[1:]}", node)
+    return found
+
+
+def _outputs(nodes: Sequence[Any], leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """{"a1": node, ...}: what W_{k+1} is multiplied with."""
+    found: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        factor = other_factor(nodes, leaf) if name[0] == "W" else None
+        if isinstance(factor, Tensor):
+            found[f"a{int(name[1:]) - 1}"] = factor
     return found
 
 
@@ -226,8 +311,8 @@ def _gathered(
     for name in sorted(set(truth) - set(leaves)):
         if name in claims and not _agrees(claims[name], truth[name]):
             causes.append(_cause(name, "unexplained", "it is not zero, though the loss does not depend on it"))
-    order_ = {"z": 0, "W": 1, "b": 2}
-    causes.sort(key=lambda cause: (-(cause.layer or 0), order_.get(cause.quantity[1], 3)))
+    order_ = {"a": 0, "z": 1, "W": 2, "b": 3}
+    causes.sort(key=lambda cause: (-(cause.layer or 0), order_.get(cause.quantity[1], 4)))
     told = {cause.quantity for cause in causes}
     right = tuple(f"d{name}" for name in report.right)
     follows = tuple(name for name in dict.fromkeys(inherited) if name not in told)
@@ -292,8 +377,8 @@ def _of_layer(own: Own, cause: Cause, claims: Mapping[str, Any], truth: Mapping[
     layer = int(name[1:])
     rule = cause.rule.partition(": ")[2] or cause.rule
     found = replace(cause, quantity=f"d{name}", layer=layer, layers=(layer,), rule=rule)
-    if name[0] == "z":
-        return _of_activation(found)
+    if name[0] in "za":
+        return found if name[0] == "a" else _of_activation(found)
     if cause.kind in ("shape", "transposed", "axis"):
         return found
     named = _of_numbers(own, name, claims[name], truth[name], 1e-9 * np.max(np.abs(truth[name]), initial=0.0))
@@ -311,7 +396,7 @@ def _by_numbers(
     for name, truth in gradients.items():
         if f"d{name}" not in claims:
             continue
-        claim = _shaped(np.asarray(claims[f"d{name}"]), truth.shape)
+        claim = _shaped(np.asarray(claims[f"d{name}"]), truth.shape, name[0] == "b")
         bound = 4 * off[name] + 1e-6 * np.max(np.abs(truth), initial=0.0)
         if claim.shape == truth.shape and (np.abs(claim - truth) <= bound).all():
             right.append(f"d{name}")
@@ -344,15 +429,15 @@ def _of_values(own: Own, name: str, claim: Any, truth: Any, bound: Any) -> Cause
         return _cause(name, "transposed", "it is transposed", f"take d{name}^T")
     size = float(np.sum(truth * truth))
     factor = float(np.sum(claim * truth)) / size if size else 0.0
-    if factor and close(claim, factor * truth):
-        told = _symbol(factor, own.samples, own.outputs)
+    told = _symbol(factor, own.samples, own.outputs, claim.size > 1) if factor else None
+    if told is not None and close(claim, factor * truth):
         flipped = told == "-1"
         words = "its sign is flipped" if flipped else f"it carries a factor {told} (n = {own.samples})"
         fix = "change its sign" if flipped else f"multiply by {told[2:].strip('()')}" if told[:2] == "1/" else None
         return replace(_cause(name, "factor", words, fix or f"divide by {told}"), factor=told)
     array = np.asarray(own.parameters[name])
     rest = claim - truth
-    for words, term in (("", array), ("the sign of ", np.sign(array))):
+    for words, term in (("", array), ("the sign of ", np.sign(array))) if claim.size > 1 else ():
         weight = float(np.sum(rest * term)) / (float(np.sum(term * term)) or 1.0)
         if weight and close(rest, weight * term):
             told = f"{weight:.6g}"
@@ -368,8 +453,8 @@ def _cause(name: str, kind: str, message: str, fix: str | None = None) -> Cause:
     return Cause(f"d{name}", layer, (layer,), kind, message, expected=f"d{name} = dL/d{name}", fix=fix, rule=message)
 
 
-def _symbol(factor: float, n: int, m: int) -> str:
-    """A factor in the numbers that it is likely made of."""
+def _symbol(factor: float, n: int, m: int, any_number: bool) -> str | None:
+    """A factor in the numbers that it is likely made of; of a single number, which is a multiple of any, only these."""
     sizes = {"n": n, "m": m, "n*m": n * m}
     candidates = {"-1": -1.0, "2": 2.0, "1/2": 0.5, "-2": -2.0, "-1/2": -0.5}
     candidates |= {name: float(size) for name, size in sizes.items() if size != 1}
@@ -381,5 +466,7 @@ def _symbol(factor: float, n: int, m: int) -> str:
     for told, value in candidates.items():
         if np.isclose(factor, value, rtol=1e-5):
             return told
+    if not any_number or np.isclose(factor, 1.0, rtol=1e-5):
+        return None
     simple = Fraction(factor).limit_denominator(12)
     return str(simple) if np.isclose(float(simple), factor, rtol=1e-6) else f"{factor:.6g}"

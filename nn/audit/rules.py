@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from nn.audit.claims import Case
+from nn.audit.claims import UNNAMED, Case
 from nn.by_hand import ACTIVATIONS, LOSSES, REDUCTIONS
 
 SAFETY = 8.0  # bounds are of first order, and sums may run in any order
 TINY = 1e-300
+FORM = 16.0  # a derivative without a name may be written in any form: it rounds as numbers of its usual size do
 
 
 @dataclass
@@ -41,6 +42,11 @@ class Known:
         return tuple(int(i) for i in np.unravel_index(int(np.argmax(np.nan_to_num(gap, nan=np.inf))), gap.shape))
 
 
+def is_elementwise(f: Any) -> bool:
+    """Whether an activation treats every unit alone, so that it has a derivative and not a Jacobian."""
+    return hasattr(f, "derivative")
+
+
 class Rules:
     """The right rules of a Case, on whatever upstream they are given."""
 
@@ -63,13 +69,16 @@ class Rules:
 
     def a(self, k: int, z: Known) -> Known:
         """f_k(z_k)."""
-        name = self.case.activations[k - 1]
-        value = ACTIVATIONS[name].value(z.value, 1)
+        name, f = self.case.activations[k - 1], self.case.functions[k - 1]
+        value = f.value(z.value, 1)
         if name == "softmax":
             spread = value * (z.bound + (value * z.bound).sum(axis=1, keepdims=True))
         else:
-            ends = [ACTIVATIONS[name].value(z.value + s * z.bound, 1) for s in (-1.0, 1.0)]
+            ends = [f.value(z.value + s * z.bound, 1) for s in (-1.0, 1.0)]
             spread = np.maximum(*(np.abs(end - value) for end in ends))
+        if name == UNNAMED:
+            form = FORM * self.u * f.sizes(z.value)[0]
+            return Known(value, (spread if is_elementwise(f) else 4 * spread.max()) + 8 * self.u * np.abs(value) + form)
         return Known(value, spread + 8 * self.u * np.abs(value) + 4 * self.u * np.abs(z.value) * (name == "softplus"))
 
     # --- backward ---
@@ -77,7 +86,9 @@ class Rules:
     def dyhat(self, yhat: Known, loss: str | None = None) -> Known:
         """dL/dyhat, with the reduction's 1/n."""
         y, p = self.case.y, yhat.value
-        derivative = LOSSES[loss or self.case.loss].derivative
+        derivative = LOSSES[loss].derivative if loss else self.case.objective.derivative
+        if not loss and self.case.loss == UNNAMED:
+            return self._dyhat_unnamed(yhat)
         with np.errstate(all="ignore"):
             value = derivative(y, p)
             if (loss or self.case.loss) in ("bce", "ce"):
@@ -94,17 +105,28 @@ class Rules:
             )
         return Known(value, bound).scaled(self.case.sign / self.count)
 
+    def _dyhat_unnamed(self, yhat: Known) -> Known:
+        """The same for a loss of which nothing but its values and derivatives is known."""
+        loss, y, p = self.case.objective, self.case.y, yhat.value
+        step = yhat.bound + 4 * self.u * (np.abs(p) + np.abs(y))
+        with np.errstate(all="ignore"):
+            value = loss.derivative(y, p)
+            spread = np.maximum(*(np.abs(loss.derivative(y, p + s * step) - value) for s in (-1.0, 1.0)))
+            bound = spread + 16 * self.u * np.abs(value) + FORM * self.u * loss.size(y, p)
+        return Known(value, bound).scaled(self.case.sign / self.count)
+
     def slope(self, k: int, z: Known) -> Known:
         """f_k'(z_k), for an elementwise f; at a kink the bound covers both sides."""
-        name = self.case.activations[k - 1]
-        f: Any = ACTIVATIONS[name]
+        name, f = self.case.activations[k - 1], self.case.functions[k - 1]
         value = f.derivative(z.value)
         ends = [f.derivative(z.value + s * (SAFETY * z.bound + self.tiny)) for s in (-1.0, 1.0)]
         spread = np.maximum(*(np.abs(end - value) for end in ends))
         # s (1 - s), 1 - a^2 and 1 - exp(-a) are written with a by many, and round as 1 does
         form: Any = 1.0 if name in ("tanh", "softplus") else 0.0
         if name == "sigmoid":
-            form = ACTIVATIONS["sigmoid"].value(z.value, 1)
+            form = f.value(z.value, 1)
+        if name == UNNAMED:
+            form = FORM / 4 * f.sizes(z.value)[1]
         return Known(value, spread + 16 * self.u * np.abs(value) + 4 * self.u * form)
 
     def dz(self, k: int, z: Known, da: Known) -> Known:
@@ -116,12 +138,28 @@ class Rules:
             off = p * (da.bound + (p * da.bound).sum(axis=1, keepdims=True))
             shift = z.bound + (p * z.bound).sum(axis=1, keepdims=True)
             return Known(value, off + size * (2 * shift + (p.shape[1] + 16) * self.u) + p.shape[1] * self.tiny)
+        if not is_elementwise(self.case.functions[k - 1]):
+            return self._dz_of_batch(k, z, da)
         slope = self.slope(k, z)
         with np.errstate(invalid="ignore"):
             value = da.value * slope.value
             bound = np.abs(slope.value) * da.bound + np.abs(da.value) * slope.bound + 4 * self.u * np.abs(value)
             bound = bound + self.tiny
         return Known(value, bound)
+
+    def _dz_of_batch(self, k: int, z: Known, da: Known) -> Known:
+        """dL/dz_k of an f_k that is not elementwise: what moving all it is given by its bound makes of it."""
+        f = self.case.functions[k - 1]
+        value, spread = f.pullback(z.value, da.value, 1), 0.0
+        generator = np.random.default_rng(k)
+        for _ in range(4):
+            signs = generator.choice((-1.0, 1.0), (2, *value.shape))
+            again = f.pullback(z.value + signs[0] * z.bound, da.value + signs[1] * da.bound, 1)
+            spread = np.maximum(spread, np.max(np.abs(again - value), axis=1, keepdims=True))
+        size = float(np.max(np.abs(da.value), initial=0.0)) * f.sizes(z.value)[1] + float(
+            np.abs(value).max(initial=0.0)
+        )
+        return Known(value, 4 * spread + FORM * self.u * size + self.tiny + 0.0 * value)
 
     def dz_of_loss(self, z: Known, a: Known, da: Known) -> Known:
         """dL/dz_L from the loss: by the product, or the short form where there is one and the product is not finite."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from nn.audit.claims import Case
-from nn.audit.rules import Known, Rules
-from nn.by_hand import ACTIVATIONS, LOSSES
+from nn.audit.rules import Known, Rules, is_elementwise
+from nn.by_hand import ACTIVATIONS
 
 
 @dataclass
@@ -56,9 +56,19 @@ class Step:
         return self.a[self.k - 1]
 
     @property
+    def f(self) -> Any:
+        """The activation of layer k, as in nn.by_hand.ACTIVATIONS."""
+        return self.case.functions[self.k - 1]
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether f treats every unit alone, so that it has an f'."""
+        return is_elementwise(self.f)
+
+    @property
     def slope(self) -> Any:
         """f'(z_k), of an elementwise f."""
-        return slope_of(self.name, self.z_k)
+        return self.f.derivative(self.z_k)
 
     @property
     def W_next(self) -> Any:
@@ -93,7 +103,7 @@ def made(hypothesis: Hypothesis, step: Step) -> Any:
 
 
 def slope_of(name: str, z: Any) -> Any:
-    """f'(z) of an elementwise activation."""
+    """f'(z) of an elementwise activation of the table."""
     f: Any = ACTIVATIONS[name]
     return f.derivative(z)
 
@@ -118,7 +128,7 @@ def previous_pass(s: Step) -> tuple[list[Any], list[Any]]:
     a = [s.case.previous[0]]
     for k in range(1, s.case.L + 1):
         z.append(a[-1] @ s.case.W[k] + s.case.b[k])
-        a.append(ACTIVATIONS[s.case.activations[k - 1]].value(z[-1], 1))
+        a.append(s.case.functions[k - 1].value(z[-1], 1))
     return z, a
 
 
@@ -144,10 +154,10 @@ def previous_dz(s: Step) -> Any:
         if (s.case.activations[-1], s.case.loss) in (("sigmoid", "bce"), ("softmax", "ce")):
             dz = (a[L] - s.case.previous[1]) * scale
         else:
-            da = LOSSES[s.case.loss].derivative(s.case.previous[1], a[L]) * scale
-            dz = ACTIVATIONS[s.case.activations[-1]].pullback(z[L], da, 1)
+            da = s.case.objective.derivative(s.case.previous[1], a[L]) * scale
+            dz = s.case.functions[-1].pullback(z[L], da, 1)
         for k in range(L - 1, s.k - 1, -1):
-            dz = ACTIVATIONS[s.case.activations[k - 1]].pullback(z[k], dz @ s.case.W[k + 1].T, 1)
+            dz = s.case.functions[k - 1].pullback(z[k], dz @ s.case.W[k + 1].T, 1)
     return dz
 
 

@@ -22,11 +22,10 @@ from nn.audit import fitted
 from nn.audit.candidates import Candidates
 from nn.audit.claims import Case
 from nn.audit.explanation import Options, cause_of, explained, looseness, misshapen
-from nn.audit.hypotheses import BIASES, BY_OUTPUT, CHILDREN, FORWARD, LOSS, WEIGHTS
+from nn.audit.hypotheses import BIASES, BY_OUTPUT, CHILDREN, FORWARD, LOSS, WEIGHTS, losses_of_parts
 from nn.audit.report import Cause
 from nn.audit.rules import SAFETY, Known, Rules, exactly
 from nn.audit.steps import Hypothesis, Step, made, slope_of
-from nn.by_hand import ACTIVATIONS
 
 PLACES = ("dL/dyhat", "dz of the last layer", "dW and db")  # where 1/n may legally enter
 WIDTH = 8  # readings that are followed at a time
@@ -107,6 +106,10 @@ class Walk:
         """The claim, or None."""
         return self.case.claims.get((kind, k))
 
+    @cached_property
+    def _loss_mistakes(self) -> list[Hypothesis]:
+        return [*LOSS, *losses_of_parts(self.case, self.a[self.case.L].value)]
+
     # --- forward ---
 
     def _forward(self) -> None:
@@ -140,7 +143,7 @@ class Walk:
         for hypothesis in FORWARD:
             z = made(hypothesis, step) if hypothesis.at == "z" else None
             if z is not None and z.shape == step.right.value.shape:
-                yield hypothesis, ACTIVATIONS[self.case.activations[k - 1]].value(z, 1)
+                yield hypothesis, self.case.functions[k - 1].value(z, 1)
 
     def _hides(self, kind: str, k: int) -> bool:
         """Whether the supposed mistake of the forward pass stands there."""
@@ -253,7 +256,7 @@ class Walk:
 
     def _da(self, reading: Reading, k: int) -> tuple[Reading, Known, list[Hypothesis]]:
         """The reading after da_k, da_k as it is used from here on, and the mistakes that may hide in it unclaimed."""
-        hidden = LOSS if k == self.case.L else CHILDREN
+        hidden = self._loss_mistakes if k == self.case.L else CHILDREN
         right = self.rules.dyhat(self.a[k]) if k == self.case.L else self.rules.da(k + 1, _known(reading.dz))
         claim = self.claim("da", k)
         if claim is None:
@@ -357,7 +360,7 @@ class Walk:
 
     def _mistaken(self, step: Step, da: Known, cause: Cause) -> Known:
         """da_k as it is with a mistake of its own, which the next layer may be given."""
-        for hypothesis in LOSS if step.k == self.case.L else CHILDREN:
+        for hypothesis in self._loss_mistakes if step.k == self.case.L else CHILDREN:
             if cause.origin == "da" and cause.rule == (hypothesis.rule or hypothesis.words):
                 value = made(hypothesis, replace(step, kind="da", right=da))
                 if value is not None and value.shape == da.value.shape:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,8 @@ class Mistake:
 
     words: what is wrong; where: at which nodes. edges: {(child, i): what is added to operand i}. totals: {node: its
     adjoint, from the right one}. value: the claim, where nothing else is changed. rule: the words without a place, at:
-    the operation; the same rule at the same operation is one mistake.
+    the operation; the same rule at the same operation is one mistake. adds: where that is known
+    before any sweep, [(node, what is added to its adjoint), ...]. found, belongs: what stands in a place, what should.
     """
 
     kind: str
@@ -31,6 +32,9 @@ class Mistake:
     value: Any = None
     rule: str = ""
     at: Any = None
+    adds: Sequence[tuple[Any, Any]] = ()
+    found: str | None = None
+    belongs: str | None = None
 
     @property
     def family(self) -> tuple[Any, ...]:

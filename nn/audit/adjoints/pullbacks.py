@@ -33,7 +33,15 @@ def pulled(recorded: Recorded, node: Any, g: Adjoint) -> Contributions:
     values, errors = recorded.operands(node)
     edges = [(i, x) for i, x in enumerate(node.operands) if is_edge(x, node)]
     if is_elementwise(node):
+        if np.shape(g.value) != np.shape(node.data):
+            whole = np.broadcast_shapes(np.shape(g.value), np.shape(node.data))
+            g = Adjoint(*(np.broadcast_to(part, whole) for part in (g.value, g.bound, g.size)))
         return [(i, x, _chained(recorded, node, i, g, values, errors)) for i, x in edges]
+    if np.shape(g.value) != np.shape(node.data):
+        if node.op is operations.sum_ and _broadcasts(g.value, values[0].shape):
+            [(i, x)] = edges
+            return [(i, x, Adjoint(*(np.broadcast_to(part, values[0].shape) for part in (g.value, g.bound, g.size))))]
+        g = in_shape(g, np.shape(node.data))
     pull = _pull(node, recorded.data[node], edges)
     if node.op.linear is not None:
         return _linear(recorded, node, edges, pull, g, values, errors)
@@ -51,6 +59,19 @@ def passed(recorded: Recorded, node: Any, g: Any) -> list[tuple[int, Any, Any]]:
     return [(i, x, part) for (i, x), part in zip(edges, found, strict=True)]
 
 
+def in_shape(g: Adjoint, shape: tuple[int, ...]) -> Adjoint:
+    """An adjoint in another shape than its node's, as the operations that ask for this shape would have it."""
+    parts = (np.broadcast_to(part, np.broadcast_shapes(np.shape(part), shape)) for part in (g.value, g.bound, g.size))
+    return Adjoint(*(unbroadcast(part, shape) for part in parts))
+
+
+def _broadcasts(array: Any, shape: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(np.shape(array), shape) == shape
+    except ValueError:
+        return False
+
+
 def to_operand(array: Any, shape: tuple[int, ...]) -> Any:
     """An elementwise contribution, summed or repeated to the shape of its operand."""
     return unbroadcast(np.asarray(array), shape) if np.shape(array) != shape else np.asarray(array)
@@ -63,6 +84,8 @@ def _chained(
     eps, tiny = recorded.eps, recorded.tiny
     rule, y, shape = local_rules(node)[i], recorded.data[node], values[i].shape
     local = floats(rule(y, *values))
+    if shape == y.shape != np.shape(g.value):
+        shape = np.shape(g.value)  # one of another shape is carried on as it is
     form = FORMS.get(node.op.name)
     spread = 8 * eps * np.abs(local) + (4 * eps * form(y) if form else 0.0)
     for j, error in enumerate(errors):

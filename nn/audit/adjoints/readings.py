@@ -147,32 +147,34 @@ class Reading:
     def _later_first(self) -> list[Reading]:
         """The readings with a later claim explained, which may show one of two mistakes where the first shows both."""
         for target in self.wrong[1:LATER]:
-            found = [reading for reading in self._explained(target) if reading.sweep is not self.sweep]
+            found = [r for r in self._explained(target, likely=True) if r.sweep is not self.sweep]
             if found:
                 return found
         return []
 
     def _by_two(self, target: Target) -> list[Reading]:
         """The readings with a claim explained by two mistakes."""
-        if target.claim.size < 2 or self.claims.pairs >= PAIRS:
+        if target.claim.size < 2 or self.claims.pairs >= PAIRS or self.sweep.recorded.tries < 0:
             return []
         self.claims.pairs += 1
         region = self.claims.regions[id(target)].under(self.sweep, self._cleared)
         found: list[Reading] = []
-        for mistake in first_of_two(region, target.claim, target.adjoint(self.sweep.expected))[:PARTIAL]:
+        mistakes, seen = first_of_two(region, target.claim, target.adjoint(self.sweep.expected))
+        for mistake in mistakes[:PARTIAL]:
             half = self._with(target, [mistake], self.sweep.with_(mistake), ())
-            found += [
-                after for after in half._explained(target, everywhere=False) if after.steps[-1].options[0].rule != ALONE
-            ]
+            halves = half._explained(target, everywhere=False, likely=not seen)
+            found += [after for after in halves if after.steps[-1].options[0].rule != ALONE]
+            if seen and found:
+                break
         return found
 
-    def _explained(self, target: Target, everywhere: bool = True) -> list[Reading]:
+    def _explained(self, target: Target, everywhere: bool = True, likely: bool = False) -> list[Reading]:
         """The readings by the mistakes that yield the claim, those that no claim tells apart as one."""
         region = self.claims.regions.get(id(target)) or Region(self.sweep, target)
         right = target.adjoint(self.sweep.expected)
-        found = explanations(region.under(self.sweep, self._cleared), target.claim, right)
+        found = explanations(region.under(self.sweep, self._cleared), target.claim, right, likely)
         if not found and self._cleared and everywhere:
-            found = explanations(region.under(self.sweep), target.claim, right)
+            found = explanations(region.under(self.sweep), target.claim, right, likely)
         effects: list[tuple[Any, Sweep, list[Mistake]]] = []
         for mistake in found:
             sweep = self.sweep.with_(mistake)

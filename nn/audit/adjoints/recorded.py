@@ -22,6 +22,9 @@ MOVING = (
 )  # fmt: skip
 
 
+TRIES = 15_000  # mistakes that are held against the claims of a graph, after which only the likeliest are
+
+
 class Recorded:
     """data: {node: its numbers}, error: {node: how far each may be off}; nodes come with the output first.
 
@@ -30,6 +33,8 @@ class Recorded:
 
     def __init__(self, nodes: Sequence[Any], eps: float, tiny: float) -> None:
         self.eps, self.tiny = eps, tiny
+        self.tries = TRIES  # what is left of them
+        self.unlike = set[Any]()  # what was found to be no softmax and no normalisation
         self.data = {node: floats(node.data) for node in nodes}
         self.error: dict[Any, Any] = {}
         self._locals: dict[tuple[Any, int], Any] = {}
@@ -56,9 +61,11 @@ class Recorded:
         return found
 
     def _given(self, value: Any, dtype: Any) -> Any:
-        """Of a leaf or a constant: exact, but where the claims are of a lower precision."""
-        coarse = self.eps > (np.finfo(dtype).eps if dtype.kind == "f" else 2.3e-16)
-        return self.eps * np.abs(value) if coarse else np.zeros_like(value)
+        """Of a leaf or a constant: exact, but where the claims are of a precision that does not have the number."""
+        if self.eps <= (np.finfo(dtype).eps if dtype.kind == "f" else 2.3e-16):
+            return np.zeros_like(value)
+        lower = np.float32 if self.eps <= np.finfo(np.float32).eps else np.float16
+        return np.where(value.astype(lower) == value, 0.0, self.eps * np.abs(value))  # 3.0 as an exponent stays 3.0
 
     def _error(self, node: Any) -> Any:
         y = self.data[node]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from copy import copy
 from typing import Any
 
@@ -47,11 +47,42 @@ class Region:
 
     def own_edges(self) -> list[Edge]:
         """The edges that start at the claim."""
-        return [(child, i, x) for x in self.nodes for child, i in self.sweep.children[x]]
+        return self._edges(self.nodes)
 
     def further_edges(self) -> list[Edge]:
         """The edges above the claim, up to the claims, that do not start at it."""
-        return [(child, i, x) for x in self.between() for child, i in self.sweep.children[x]]
+        return self._edges(self.between())
+
+    def _edges(self, nodes: Sequence[Any]) -> list[Edge]:
+        """Those that start at nodes, from children with an adjoint in their own shape."""
+        sweep = self.sweep
+        return [
+            (child, i, x)
+            for x in nodes
+            for child, i in sweep.children[x]
+            if np.shape(sweep.used[child].value) == np.shape(child.data)
+        ]
+
+    def before(self) -> set[Any]:
+        """The claim's nodes and all that they were made from, whose adjoints follow from the claim."""
+        found, pending = set(self.nodes), list(self.nodes)
+        for x in pending:
+            for parent in x.operands if x.op is not None else ():
+                if type(parent) is type(x) and parent not in found:
+                    found.add(parent)
+                    pending.append(parent)
+        return found
+
+    def in_series(self, edges: Sequence[Edge]) -> bool:
+        """Whether one of the edges lies above another, so that a mistake at one changes what the other is given."""
+        below, pending = set[Any](), [x for _, _, x in edges]
+        for x in pending:
+            for parent in x.operands if x.op is not None and x not in self.sweep.stands else ():
+                if type(parent) is type(x) and parent in self.inside and parent not in below:
+                    below.add(parent)
+                    pending.append(parent)
+        starts = {x for _, _, x in edges}
+        return any(child in below or child in starts for child, _, _ in edges)
 
     def after(self, mistake: Mistake) -> Any:
         """The claim by a sweep with the mistake; None where it does not apply."""

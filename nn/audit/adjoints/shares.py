@@ -11,11 +11,21 @@ import numpy as np
 from nn.audit import fitted
 from nn.audit.adjoints.factors import NEAR, Factor, Factors
 from nn.audit.adjoints.mistake import Mistake, Place
+from nn.audit.adjoints.probe import Probe
 from nn.audit.adjoints.region import Region
 
 EDGES = 400  # edges between a wrong claim and the claims before it that are tried
 ALONE = "a share alone"  # the rule of the mistake that nothing else is there
 CHILDREN = 16  # of each element of an array of Values
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What a claim is off along the directions of a probe, and how far that may be rounding."""
+
+    probe: Probe
+    along: Any
+    slack: float
 
 
 @dataclass(eq=False)
@@ -27,6 +37,7 @@ class Share:
     node: Any = None
     value: Any = None
     rivals: Sequence[Place] = ()  # the other edges of the same node
+    alone: Sequence[tuple[Any, Any]] = ()  # what is added to the adjoints without these
 
     def times(self, number: float, kind: str, words: str, factor: str | None = None) -> Mistake:
         """The mistake that it carries a factor."""
@@ -37,16 +48,39 @@ class Share:
         )
 
 
-def shares(region: Region) -> list[Share]:
-    """Those that add something to the claim, the nearest first."""
-    found, right = [], region.right
+def shares(region: Region, gap: Gap | None = None) -> list[Share]:
+    """Those that add something to the claim, the nearest first; gap: only those that may make up for it."""
+    found, right, sweep = [], region.right, region.sweep
     for share in _elements(region) if not region.target.whole else _nodes(region):
+        share.alone = [(child.operands[i], -sweep.contribution(child, i)) for child, i in share.rivals]
+        if gap is not None and not _may_be_off(region, share, gap):
+            if share.rivals:
+                found.append(share)
+            continue
         without = region.after(share.times(0.0, "child-sum", ""))
         if without is not None:
             share.value = right - without
             if share.value.any():
                 found.append(share)
     return found
+
+
+def _may_be_off(region: Region, share: Share, gap: Gap) -> bool:
+    """Whether some multiple of a share makes up for the gap."""
+    sweep = region.sweep
+    if share.node is not None:
+        adds = [(share.node, sweep.expected[share.node].value)]
+    elif len(share.edges) > 1:
+        return True  # one may lie above another
+    else:
+        adds = [(child.operands[i], sweep.contribution(child, i)) for child, i in share.edges]
+    sight = gap.probe.sees(adds)
+    if sight is None or not np.isfinite(sight[0]).all() or not np.isfinite(gap.slack):
+        return True
+    seen, size = sight
+    number = float(gap.along @ seen / (seen @ seen)) if seen.any() else 0.0
+    within = gap.slack + gap.probe.slack * size * (1.0 + abs(number))
+    return bool(np.abs(gap.along - number * seen).max() <= within)
 
 
 def _nodes(region: Region) -> Iterator[Share]:
@@ -108,14 +142,14 @@ def _output(region: Region) -> Iterator[Share]:
 
 def mistaken(claim: Any, right: Any, found: Sequence[Share], named: Factors) -> Iterator[Mistake]:
     """The mistakes that a share is missing, alone, or carries a factor that has a name."""
-    ratios = [ratio(share.value, claim - right + share.value) for share in found]
+    ratios = [_carried(share, claim, right) for share in found]
     for share, number in zip(found, ratios, strict=True):
         if number is not None and abs(number) < NEAR:
             yield share.times(0.0, "child-sum", f"{share.words} is missing")
     for share in found:
         if share.rivals:
             edges = dict.fromkeys(share.rivals, lambda g, part: 0.0 * part)
-            yield Mistake("child-sum", f"only {share.words} is there", edges=edges, rule=ALONE)
+            yield Mistake("child-sum", f"only {share.words} is there", edges=edges, rule=ALONE, adds=share.alone)
     for share, number in zip(found, ratios, strict=True):
         factor = None if number is None else named.near(number)
         if factor is not None:
@@ -125,10 +159,20 @@ def mistaken(claim: Any, right: Any, found: Sequence[Share], named: Factors) -> 
 def odd(claim: Any, right: Any, found: Sequence[Share]) -> Iterator[Mistake]:
     """The mistakes that a share carries a factor without a name."""
     for share in found:
-        number = ratio(share.value, claim - right + share.value)
+        number = _carried(share, claim, right)
         if number:
             factor = Factor(number, f"{number:.6g}", "")
             yield share.times(number, "factor", f"{share.words} {factor.carried}", factor.text)
+
+
+def _carried(share: Share, claim: Any, right: Any) -> float | None:
+    """The factor on a share by which the claim is off; None for a share that cannot make up for it."""
+    return None if share.value is None else ratio(share.value, claim - right + share.value)
+
+
+def _number(share: Share, claim: Any, right: Any) -> float | None:
+    """The factor that a share carries in a claim; None for none."""
+    return None if share.value is None else ratio(share.value, claim - right + share.value)
 
 
 def ratio(value: Any, total: Any) -> float | None:

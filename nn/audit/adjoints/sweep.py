@@ -16,7 +16,7 @@ import numpy as np
 from autodiff import Graph
 from nn.audit.adjoints.adjoint import Adjoint, exactly, loosely, zero
 from nn.audit.adjoints.mistake import Mistake, Place, Rule, Total
-from nn.audit.adjoints.pullbacks import passed, pulled
+from nn.audit.adjoints.pullbacks import in_shape, passed, pulled
 from nn.audit.adjoints.recorded import Recorded, is_edge
 
 
@@ -26,7 +26,8 @@ class Sweep:
     nodes: all below the output, children first. stands: {node: the claim that takes the place of its adjoint}.
     children: {node: [(child, which operand of it), ...]}. expected: {node: its adjoint, given the claims and mistakes
     before it}. used: {node: the adjoint that is handed on, which is the claim where there is one}. edges, totals: the
-    changes that the mistakes are.
+    changes that the mistakes are. An adjoint in another shape than its node's, as of a sum that was left out, is
+    carried on in that shape as far as the operations take it.
     """
 
     def __init__(self, output: Any, nodes: Sequence[Any], recorded: Recorded, stands: Mapping[Any, Any]) -> None:
@@ -39,6 +40,7 @@ class Sweep:
         self.edges: dict[Place, Rule] = {}
         self.totals: dict[Any, Total] = {}
         self._labels: list[Graph] = []
+        self._names: dict[Any, str] = {}
         self._run(None, set(nodes))
 
     def with_(self, mistake: Mistake) -> Sweep:
@@ -79,7 +81,12 @@ class Sweep:
         children, eps = self.children[node], self.recorded.eps
         for child, i in children:
             part = self.part(child, i)
+            if not _broadcast_together(total.value, part.value):
+                part = in_shape(part, np.shape(node.data))
             total = total.plus(Adjoint(part.value, part.bound + len(children) * eps * part.size, part.size))
+        claim, shape = self.stands.get(node), np.shape(node.data)
+        if np.shape(total.value) != shape and claim is not None and np.shape(claim) == shape:
+            total = in_shape(total, shape)
         rule = self.totals.get(node)
         return total if rule is None else loosely(total, rule(total.value), eps)
 
@@ -128,6 +135,11 @@ class Sweep:
 
     def called(self, node: Any) -> str:
         """A node by its name, or by its formula and the named node that it leads to."""
+        if node not in self._names:
+            self._names[node] = self._named(node)
+        return self._names[node]
+
+    def _named(self, node: Any) -> str:
         if node.name:
             return f"'{node.name}'"
         if not self._labels:
@@ -140,3 +152,11 @@ class Sweep:
         if after is self.output and not after.name:
             return f"{label} on the way to the output"
         return f"{label} on the way to '{after.name}'"
+
+
+def _broadcast_together(a: Any, b: Any) -> bool:
+    try:
+        np.broadcast_shapes(np.shape(a), np.shape(b))
+    except ValueError:
+        return False
+    return True

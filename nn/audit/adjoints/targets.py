@@ -37,6 +37,16 @@ class Target:
         """Whether it is about one node."""
         return len(self.members) == 1
 
+    @property
+    def carried(self) -> Any:
+        """A claim of the wrong shape as the steps below take it: as it is where NumPy can, else turned, else nan."""
+        try:
+            np.broadcast_shapes(np.shape(self.given), self.shape)
+        except ValueError:
+            turned = np.shape(self.given)[::-1] == self.shape
+            return self.given.T if turned else np.full(self.shape, np.nan)
+        return self.given if np.ndim(self.given) <= len(self.shape) else np.full(self.shape, np.nan)
+
     def stacked(self, parts: Sequence[Any]) -> Any:
         """The array of what the members have."""
         if self.whole and self.members[0][0] == ():

@@ -20,10 +20,17 @@ def cause_of(told: Told, sweep: Sweep) -> Cause:
         words += f"; the same at {', '.join(map(repr, others[:3]))}{more}"
     worst = right.worst(claim, sweep.recorded.tiny)
     return Cause(
-        target.name, None, (), mistake.kind, words, mistake.factor, None, _formula(sweep, target), None, worst,
+        target.name, None, (), mistake.kind, words, mistake.factor, _bare(mistake.found),
+        _bare(mistake.belongs) or _formula(sweep, target), None, worst,
         float(claim[worst]), float(right.value[worst]), f"{target.name}: {mistake.rule or mistake.words}",
         "" if _is_own(mistake, target) else "above",
     )  # fmt: skip
+
+
+def _bare(called: str | None) -> str | None:
+    """What is called by a name alone, without the quotes."""
+    is_name = called is not None and called.startswith("'") and called.find("'", 1) == len(called) - 1
+    return called[1:-1] if called is not None and is_name else called
 
 
 def _is_own(mistake: Mistake, target: Target) -> bool:

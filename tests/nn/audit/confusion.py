@@ -98,14 +98,19 @@ def pairs(which: str, seeds: Sequence[int], mode: str) -> list[Instance]:
     return found
 
 
-def matrix(title: str, instances: Sequence[Instance], listed: int) -> str:
+def matrix(
+    title: str,
+    instances: Sequence[Instance],
+    listed: int,
+    judge: Callable[[Instance], tuple[str, str]] = outcome_of,
+) -> str:
     """The counts as text, and the first `listed` groups of confusions with instances."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     started = time.perf_counter()
     for instance in instances:
         kind = instance.mistakes[0].kind if len(instance.mistakes) == 1 else "pair"
-        outcome, said = outcome_of(instance)
+        outcome, said = judge(instance)
         counts[kind][outcome] += 1
         if outcome != "right":
             what = " + ".join(mistake.name for mistake in instance.mistakes)
