@@ -2,13 +2,15 @@
 
 Values and gradients are those of the graph itself. Where lanes run as arrays, elementary functions may differ by the
 last digits (NumPy's exp is not the C library's) and sums are taken in another order, so that the error of a sum is
-relative to the sum of its terms' magnitudes, and the sign of a sum that is zero may differ; inf and nan come as on the
-nodes, with a warning where they warn, if not word for word.
+relative to the sum of its terms' magnitudes, and the sign of a sum that is zero may differ. inf and nan come as on the
+nodes, with a warning where they warn, if not word for word: an answer that is not finite is worked out once more, node
+by node, as shared terms and other orders of a sum may make nan of an inf.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -242,7 +244,11 @@ class Program:
                 if broken:
                     return None
                 found = function(columns)[:-1]
-        return number(found[0]), found[1] if gradient else None
+        value, slopes = number(found[0]), found[1] if gradient else None
+        if math.isfinite(value) and (slopes is None or np.isfinite(slopes).all()):
+            return value, slopes
+        # whether inf meets -inf depends on what is added up first: the order of the nodes decides
+        return Interpreted(self.tape).run(column, given, gradient, checked=False)
 
     def function(self, name: str, slots: tuple[str, ...]) -> Compiled | Lanes:
         """The compiled function of these slots, kept by that name."""
