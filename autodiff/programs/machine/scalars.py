@@ -20,7 +20,7 @@ from autodiff.programs.machine.rows import FUSED, NUMBER, opcode
 from autodiff.programs.recording import DATA, Tape
 
 KINDS = {name: number for number, name in enumerate(COMPARISONS)}
-KEPT = 50_000_000  # bytes of working memory that stay between calls
+KEPT = 500_000_000  # bytes of working memory that stay between calls: new ones cost as much as the evaluation
 ADD, MUL = NUMBER["add", ""], NUMBER["mul", ""]
 
 

@@ -88,7 +88,6 @@ def _locals() -> str:
         branches.append((f"op == {number}", lines))
     fused = [
         "z = v[b[i]]", "y = x * z", "v[first + i] = y", "da[i] = z", "db[i] = x", "i += 1", "y = y + v[a[i]]",
-        "da[i] = 1.0", "db[i] = 1.0",
     ]  # fmt: skip
     branches.insert(3, (f"op == {FUSED}", fused))
     return f"""
